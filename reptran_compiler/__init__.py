@@ -1,0 +1,1 @@
+"""A compiler that brings binary neural networks in ONNX into their RepTran form."""

@@ -1,0 +1,42 @@
+"""Running models: sessions, feeds, tolerances. onnxruntime is imported when first needed, and only here."""
+
+from reptran_compiler.runtime.feeds import (
+    CannotFeed,
+    InputSpec,
+    batch_sizes,
+    generator,
+    has_dynamic_batch,
+    input_specs,
+    is_float,
+    random_array,
+    random_feeds,
+    random_signs,
+    special_points,
+)
+from reptran_compiler.runtime.probe import TensorFact, probe, tensor_facts
+from reptran_compiler.runtime.session import RuntimeFailure, Session, element_type, run
+from reptran_compiler.runtime.tolerance import Comparison, compare, tolerance
+
+__all__ = [
+    "CannotFeed",
+    "Comparison",
+    "InputSpec",
+    "RuntimeFailure",
+    "Session",
+    "TensorFact",
+    "batch_sizes",
+    "compare",
+    "element_type",
+    "generator",
+    "has_dynamic_batch",
+    "input_specs",
+    "is_float",
+    "probe",
+    "random_array",
+    "random_feeds",
+    "random_signs",
+    "run",
+    "special_points",
+    "tensor_facts",
+    "tolerance",
+]

@@ -1,0 +1,160 @@
+"""Shapes and types of every tensor of a model, as a run shows them rather than as the file claims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
+
+from reptran_compiler.runtime.session import RuntimeFailure, Session, element_type
+
+_SMALL_BYTES = 1024
+
+_TYPES: Mapping[str, str] = {
+    "float": "float32",
+    "double": "float64",
+    "string": "object",
+}
+
+
+@dataclass(frozen=True)
+class TensorFact:
+    """What a run says about one tensor.
+
+    Attributes:
+        shape: its shape in that run.
+        dtype: its numpy dtype.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def rank(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+
+def probe(
+    model: ModelProto, feeds: Mapping[str, NDArray[Any]], *, values: Sequence[str] = (), threads: int = 1
+) -> tuple[dict[str, TensorFact], dict[str, NDArray[Any]]]:
+    """Run a model once and note the shape and dtype of every tensor in its main graph.
+
+    Only shapes leave onnxruntime, so large feature maps cost nothing.
+
+    Args:
+        model: the model; it is not changed.
+        feeds: its inputs.
+        values: tensors whose values are wanted as well.
+        threads: threads within one operator.
+
+    Returns:
+        The facts by tensor name (graph inputs and initializers included; tensors that are not plain tensors
+        are left out), and the values asked for.
+
+    Raises:
+        RuntimeFailure: the model does not load or does not run.
+    """
+    names = [name for node in model.graph.node for name in node.output if name]
+    plain = _plain_tensors(model, names)
+    taken = (
+        set(names) | {value.name for value in model.graph.input} | {t.name for t in model.graph.initializer}
+    )
+    prefix = "shape of "
+    while any(name.startswith(prefix) for name in taken):
+        prefix += "* "
+    shapes = [NodeProto(op_type="Shape", input=[name], output=[prefix + name]) for name in plain]
+    session = Session(
+        model, outputs=[*plain, *(prefix + name for name in plain), *values], threads=threads, nodes=shapes
+    )
+    found = session.run(feeds, [*(prefix + name for name in plain), *values])
+    facts = {tensor.name: _stored_fact(tensor) for tensor in model.graph.initializer}
+    facts.update({name: TensorFact(array.shape, array.dtype) for name, array in feeds.items()})
+    for name in plain:
+        shape = tuple(int(size) for size in found[prefix + name])
+        facts[name] = TensorFact(shape, _dtype(session.types[name]))
+    return facts, {name: found[name] for name in values}
+
+
+def tensor_facts(
+    model: ModelProto, feeds: Mapping[str, NDArray[Any]], *, threads: int = 1
+) -> dict[str, TensorFact]:
+    """Shape and dtype of every tensor in a model's main graph, for inputs of the given shapes.
+
+    Shape inference tells them at the cost of no run; where it leaves anything open, a run does (`probe`).
+    What the file itself states about its inner tensors is not believed.
+
+    Raises:
+        RuntimeFailure: a run was needed and failed.
+    """
+    inferred = _inferred_facts(model, feeds)
+    names = (name for node in model.graph.node for name in node.output if name)
+    if all(name in inferred for name in names):
+        return inferred
+    return probe(model, feeds, threads=threads)[0]
+
+
+def _inferred_facts(model: ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, TensorFact]:
+    """What shape inference alone says; tensors with an open axis are left out."""
+    light = ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import)
+    light.functions.extend(model.functions)
+    light.graph.name = "shapes"
+    light.graph.node.extend(model.graph.node)
+    facts = {tensor.name: _stored_fact(tensor) for tensor in model.graph.initializer}
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) <= _SMALL_BYTES:
+            light.graph.initializer.append(tensor)
+        else:
+            value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            light.graph.input.append(value)
+    for name, array in feeds.items():
+        facts[name] = TensorFact(array.shape, array.dtype)
+        kind = element_type(array.dtype)
+        light.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, list(array.shape)))
+    light.graph.output.extend(ValueInfoProto(name=value.name) for value in model.graph.output)
+    try:
+        result = onnx.shape_inference.infer_shapes(light, data_prop=True)
+    except Exception:  # noqa: BLE001 - inference raises unrelated classes; a run will say what is wrong
+        return facts
+    for value in (*result.graph.value_info, *result.graph.output):
+        kind = value.type.tensor_type
+        known = value.type.HasField("tensor_type") and kind.elem_type and kind.HasField("shape")
+        if known and all(axis.HasField("dim_value") for axis in kind.shape.dim):
+            dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+            facts[value.name] = TensorFact(tuple(axis.dim_value for axis in kind.shape.dim), dtype)
+    return facts
+
+
+def _plain_tensors(model: ModelProto, names: Sequence[str]) -> list[str]:
+    """The names without those that type inference knows to be sequences, maps or optionals."""
+    special = {"Sequence", "Optional", "ZipMap", "SplitToSequence"}
+    if not any(word in node.op_type for node in model.graph.node for word in special):
+        return list(names)
+    light = ModelProto()
+    light.CopyFrom(model)
+    for tensor in light.graph.initializer:
+        tensor.ClearField("raw_data")
+    inferred = onnx.shape_inference.infer_shapes(light)
+    known = [*inferred.graph.value_info, *inferred.graph.output]
+    other = {value.name for value in known if not value.type.HasField("tensor_type")}
+    return [name for name in names if name not in other]
+
+
+def _stored_fact(tensor: TensorProto) -> TensorFact:
+    return TensorFact(tuple(tensor.dims), np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)))
+
+
+def _dtype(text: str) -> np.dtype[Any]:
+    """The numpy dtype of onnxruntime's spelling of a tensor type, `tensor(float)`."""
+    inner = text[len("tensor(") : -1] if text.startswith("tensor(") else text
+    if inner == "bfloat16":
+        return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16))
+    try:
+        return np.dtype(_TYPES.get(inner, inner))
+    except TypeError:
+        raise RuntimeFailure(f"a tensor of type {text} has no counterpart in numpy") from None

@@ -1,0 +1,222 @@
+"""Running ONNX models: the one place of the compiler that touches onnxruntime.
+
+onnxruntime is imported when the first session is made, its log is silenced, and whatever goes wrong in it
+comes out as a `RuntimeFailure` with one clear line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
+
+Array = NDArray[Any]
+
+#: Models whose initializers hold more bytes than this travel through a temporary file with external data:
+#: protobuf refuses to serialise more than 2 GiB.
+EMBEDDED_LIMIT = 1_900_000_000
+
+_EXTERNAL_TENSOR_BYTES = 1024
+_MESSAGE_LENGTH = 400
+
+
+class RuntimeFailure(Exception):
+    """onnxruntime could not load or run a model. The message is one line."""
+
+
+class Session:
+    """A model loaded into onnxruntime's CPU provider, to be run any number of times.
+
+    Args:
+        model: the model; it is not changed. Initializers with external data must have been loaded.
+        outputs: names of tensors that `run` shall be able to return besides the graph's outputs. Tensors
+            inside the graph, initializers and graph inputs may be named.
+        optimize: whether onnxruntime may rewrite the graph (off: what the file says is what runs).
+        threads: threads within one operator.
+        nodes: further nodes that read the model's tensors, run behind the model's own.
+
+    Raises:
+        RuntimeFailure: onnxruntime is not installed or refuses the model.
+    """
+
+    def __init__(
+        self,
+        model: ModelProto,
+        *,
+        outputs: Sequence[str] = (),
+        optimize: bool = False,
+        threads: int = 1,
+        nodes: Sequence[NodeProto] = (),
+    ) -> None:
+        runtime = _onnxruntime()
+        graph = model.graph
+        self.output_names: tuple[str, ...] = tuple(output.name for output in graph.output)
+        computed = {name for some in (graph.node, nodes) for node in some for name in node.output if name}
+        given = {value.name for value in graph.input}
+        stored = {tensor.name: tensor for tensor in graph.initializer}
+        self._stored: dict[str, TensorProto] = {}
+        self._echoed: set[str] = set()
+        extra: list[str] = []
+        for name in dict.fromkeys(outputs):
+            if name in self.output_names:
+                continue
+            if name in computed:
+                extra.append(name)
+            elif name in stored:
+                self._stored[name] = stored[name]
+            elif name in given:
+                self._echoed.add(name)
+            else:
+                raise RuntimeFailure(f"there is no tensor {name!r} in the graph")
+        settings = runtime.SessionOptions()
+        settings.log_severity_level = 4
+        settings.intra_op_num_threads = max(1, threads)
+        settings.inter_op_num_threads = 1
+        levels = runtime.GraphOptimizationLevel
+        settings.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+        # Concatenated protobuf messages merge: this appends to the graph without copying the model first.
+        addition = GraphProto(node=nodes, output=[ValueInfoProto(name=name) for name in extra])
+        self._session: Any = _load(runtime, model, addition, settings)
+        self.types: dict[str, str] = {value.name: value.type for value in self._session.get_outputs()}
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        """Run the model once.
+
+        Args:
+            feeds: an array for every graph input (by name).
+            outputs: the tensors to return, from the graph's outputs and those named at construction; all of
+                the graph's outputs when absent.
+
+        Returns:
+            The arrays by name, in the order asked for.
+
+        Raises:
+            RuntimeFailure: a feed is missing or does not fit, or an operator fails.
+        """
+        names = list(dict.fromkeys(self.output_names if outputs is None else outputs))
+        local = {name for name in names if name in self._stored or name in self._echoed}
+        fetched = [name for name in names if name not in local]
+        try:
+            arrays = self._session.run(fetched, dict(feeds)) if fetched else []
+        except Exception as error:  # noqa: BLE001 - onnxruntime raises a class per status code, all direct Exceptions
+            raise RuntimeFailure(_one_line(error)) from None
+        found = dict(zip(fetched, arrays, strict=True))
+        for name in local:
+            found[name] = numpy_helper.to_array(self._stored[name]) if name in self._stored else feeds[name]
+        return {name: found[name] for name in names}
+
+
+def run(
+    model: ModelProto,
+    feeds: Mapping[str, Array],
+    outputs: Sequence[str] | None = None,
+    *,
+    optimize: bool = False,
+    threads: int = 1,
+) -> dict[str, Array]:
+    """Run `model` once in onnxruntime on the CPU.
+
+    Args:
+        model: the model; it is not changed.
+        feeds: an array for every graph input without a default (by name).
+        outputs: the tensors to return: graph outputs, or any tensor inside the graph; all graph outputs when
+            absent.
+        optimize: whether onnxruntime may optimise the graph.
+        threads: threads within one operator.
+
+    Returns:
+        The arrays by name, in the order asked for.
+
+    Raises:
+        RuntimeFailure: with one line that says why, when the model does not load or does not run.
+    """
+    session = Session(model, outputs=outputs or (), optimize=optimize, threads=threads)
+    return session.run(feeds, outputs)
+
+
+def element_type(dtype: Any) -> int:
+    """The `TensorProto` element type of a numpy dtype.
+
+    Raises:
+        RuntimeFailure: ONNX has no such type.
+    """
+    try:
+        return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+    except (ValueError, KeyError, TypeError):
+        raise RuntimeFailure(f"ONNX has no tensor type for {dtype}") from None
+
+
+def _onnxruntime() -> Any:
+    try:
+        onnxruntime: Any = importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise RuntimeFailure(f"onnxruntime cannot be imported: {_one_line(error)}") from None
+    onnxruntime.set_default_logger_severity(4)
+    return onnxruntime
+
+
+def _load(runtime: Any, model: ModelProto, addition: GraphProto, settings: Any) -> Any:
+    """A session on `model` with the nodes and outputs of `addition` behind its own."""
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            raise RuntimeFailure(f"the external data of initializer {tensor.name!r} was not loaded")
+    suffix = ModelProto(graph=addition).SerializeToString()
+    providers = ["CPUExecutionProvider"]
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    try:
+        if size <= EMBEDDED_LIMIT:
+            return runtime.InferenceSession(model.SerializeToString() + suffix, settings, providers=providers)
+        with tempfile.TemporaryDirectory(prefix="reptran-") as folder:
+            path = Path(folder, "model.onnx")
+            path.write_bytes(_write_external(model, Path(folder, "weights.bin")).SerializeToString() + suffix)
+            return runtime.InferenceSession(str(path), settings, providers=providers)
+    except Exception as error:  # noqa: BLE001 - as in Session.run
+        raise RuntimeFailure(_one_line(error)) from None
+
+
+def _write_external(model: ModelProto, weights: Path) -> ModelProto:
+    """A copy of `model` whose larger initializers lie in the file `weights`."""
+    light = ModelProto()
+    for field, value in model.ListFields():
+        if field.name != "graph":
+            _copy_field(light, field.name, value)
+    for field, value in model.graph.ListFields():
+        if field.name != "initializer":
+            _copy_field(light.graph, field.name, value)
+    offset = 0
+    with weights.open("wb") as file:
+        for tensor in model.graph.initializer:
+            if len(tensor.raw_data) < _EXTERNAL_TENSOR_BYTES:
+                light.graph.initializer.append(tensor)
+                continue
+            moved = light.graph.initializer.add(
+                name=tensor.name, data_type=tensor.data_type, dims=tensor.dims
+            )
+            moved.data_location = TensorProto.EXTERNAL
+            length = file.write(tensor.raw_data)
+            for key, value in (("location", weights.name), ("offset", offset), ("length", length)):
+                moved.external_data.add(key=key, value=str(value))
+            offset += length
+    return light
+
+
+def _copy_field(target: Any, name: str, value: Any) -> None:
+    if isinstance(value, (int, float, str, bytes)):
+        setattr(target, name, value)
+    elif isinstance(value, Iterable):
+        getattr(target, name).extend(value)
+    else:
+        getattr(target, name).CopyFrom(value)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = text.removeprefix("[ONNXRuntimeError] : ")
+    return text if len(text) <= _MESSAGE_LENGTH else text[: _MESSAGE_LENGTH - 3] + "..."

@@ -1,0 +1,112 @@
+"""How closely two tensors must agree, and whether they do.
+
+Two evaluation orders of one formula differ by rounding. Errors are measured against the largest value of the
+tensor, since sums of many terms round relative to their terms and not to their result.
+
+* float32 and float64: a sum of K terms in another order moves by about sqrt(K) to K unit roundoffs u of its
+  largest term. With the K of real layers (up to 25088, the first linear layer of a VGG) and the few operators
+  between two cuts, 2**10 u = 6e-5 is never reached honestly (1e-5 is already rare) and every planted mistake
+  lies far above; the ceiling of 1e-4 is kept for float32, and the same number of roundoffs (1678) gives
+  1.9e-13 for float64, rounded up to 1e-12.
+* float16 and bfloat16: sums are accumulated in float32 and rounded once an operator, so the error is a small
+  number of operators times u = 2**-11 or 2**-9. Sixteen operators lie between two cuts at most in practice:
+  2**-7 and 2**-5.
+* integers and booleans: exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reptran_compiler.runtime.feeds import is_float
+
+Array = NDArray[Any]
+
+_TOLERANCES = {"float64": 1e-12, "float32": 1e-4, "float16": 2.0**-7, "bfloat16": 2.0**-5}
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far two tensors are apart.
+
+    Attributes:
+        max_abs: the largest absolute difference; infinite where one side is NaN or infinite and the other is
+            not.
+        relative: `max_abs` over the largest finite absolute value of the expected tensor.
+        ok: whether the tensors agree within the tolerance.
+        where: the index of the largest difference; empty when there is none.
+        detail: one line for people: what differs, or nothing.
+    """
+
+    max_abs: float
+    relative: float
+    ok: bool
+    where: tuple[int, ...] = ()
+    detail: str = ""
+
+
+def tolerance(dtype: Any) -> float:
+    """The largest relative error that rounding explains for a dtype; 0 for integers and booleans."""
+    kind = np.dtype(dtype)
+    if not is_float(kind):
+        return 0.0
+    return _TOLERANCES.get(kind.name, 2.0**-2)
+
+
+def compare(actual: Array, expected: Array, dtype: Any = None, *, exact: bool = False) -> Comparison:
+    """Compare two arrays.
+
+    NaN equals NaN, and an infinity equals itself.
+
+    Args:
+        actual: the array to judge.
+        expected: what it should be.
+        dtype: the dtype whose tolerance applies; that of `expected` when absent.
+        exact: whether every number must be equal (zeros of both signs are).
+
+    Returns:
+        The comparison; arrays of different shape are never equal.
+    """
+    if actual.shape != expected.shape:
+        detail = f"shape {list(actual.shape)} instead of {list(expected.shape)}"
+        return Comparison(np.inf, np.inf, False, (), detail)
+    kind = np.dtype(expected.dtype if dtype is None else dtype)
+    limit = 0.0 if exact else tolerance(kind)
+    working = np.float64 if kind.name == "float64" or not is_float(kind) else np.float32
+    flat_actual, flat_expected = actual.reshape(-1), expected.reshape(-1)
+    worst, position, largest = 0.0, 0, 0.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        for start in range(0, flat_expected.size, _CHUNK):
+            a = flat_actual[start : start + _CHUNK].astype(working, copy=False)
+            b = flat_expected[start : start + _CHUNK].astype(working, copy=False)
+            largest = max(largest, _largest(b))
+            difference = np.abs(a - b)
+            at = int(difference.argmax())
+            value = float(difference[at])
+            if not np.isfinite(value):
+                alike = (a == b) | (np.isnan(a) & np.isnan(b))
+                difference[alike] = 0.0
+                difference[~alike & ~np.isfinite(difference)] = np.inf
+                at = int(difference.argmax())
+                value = float(difference[at])
+            if value > worst:
+                worst, position = value, start + at
+    if worst == 0.0:
+        return Comparison(0.0, 0.0, True)
+    relative = worst / largest if largest > 0.0 else np.inf
+    where = tuple(int(i) for i in np.unravel_index(position, expected.shape))
+    detail = f"{flat_actual[position]!s} instead of {flat_expected[position]!s} at {list(where)}"
+    return Comparison(worst, relative, relative <= limit, where, detail)
+
+
+def _largest(values: Array) -> float:
+    top = float(np.abs(values).max())
+    if np.isfinite(top):
+        return top
+    finite = values[np.isfinite(values)]
+    return float(np.abs(finite).max()) if finite.size else 0.0

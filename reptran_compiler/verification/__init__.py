@@ -1,0 +1,44 @@
+"""The judge: it decides whether a result may be written, and shares no code with the rules that made it.
+
+`check_law` builds the specification graph of THEORY section 2 and compares every tensor; `check_equivalent`
+compares two graphs that must compute the same; `check_well_formed` looks at the file; `find_degenerate` tells
+files whose parameters prove nothing.
+"""
+
+from reptran_compiler.verification.copies import CannotSpecify
+from reptran_compiler.verification.equivalence import check_equivalent
+from reptran_compiler.verification.law import check_law, specify
+from reptran_compiler.verification.layers import LayerRole, Role
+from reptran_compiler.verification.protograph import MalformedGraph
+from reptran_compiler.verification.randomise import Recipe, find_degenerate
+from reptran_compiler.verification.report import (
+    Coverage,
+    EquivalenceReport,
+    Failure,
+    LawReport,
+    WellFormedReport,
+    Worst,
+)
+from reptran_compiler.verification.specification import Specification, SpecOptions
+from reptran_compiler.verification.wellformed import check_well_formed
+
+__all__ = [
+    "CannotSpecify",
+    "Coverage",
+    "EquivalenceReport",
+    "Failure",
+    "LawReport",
+    "LayerRole",
+    "MalformedGraph",
+    "Recipe",
+    "Role",
+    "SpecOptions",
+    "Specification",
+    "WellFormedReport",
+    "Worst",
+    "check_equivalent",
+    "check_law",
+    "check_well_formed",
+    "find_degenerate",
+    "specify",
+]

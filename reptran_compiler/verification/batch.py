@@ -1,0 +1,354 @@
+"""One run of the law: one batch size, one set of inputs, S and R fed alike and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from reptran_compiler.runtime import (
+    RuntimeFailure,
+    Session,
+    TensorFact,
+    compare,
+    generator,
+    is_float,
+    probe,
+    random_feeds,
+    tensor_facts,
+)
+from reptran_compiler.verification.copies import CannotSpecify, UnequalIntegers
+from reptran_compiler.verification.cutpoints import CutKind, data_tensors, find_cuts
+from reptran_compiler.verification.cutting import cut_model, cut_names, prune
+from reptran_compiler.verification.drawing import draw
+from reptran_compiler.verification.isolation import disagreement, find_region
+from reptran_compiler.verification.layers import Role
+from reptran_compiler.verification.pairs import Pairs
+from reptran_compiler.verification.protograph import ProtoGraph
+from reptran_compiler.verification.report import Failure, Worst
+from reptran_compiler.verification.specification import Specification, SpecOptions, build_specification
+from reptran_compiler.verification.walk import MEAN
+from reptran_compiler.verification.weights import check_weights
+
+Array = NDArray[Any]
+Facts = Mapping[str, TensorFact]
+
+
+@dataclass
+class Findings:
+    """What one judgement has found so far.
+
+    Attributes:
+        failures: the failures, each with its place in the source.
+        worst: the largest difference among the pairs that agree.
+        compared: the required pairs that were compared.
+        others: the other pairs that were compared.
+        isolated: how many different cut operators were tried.
+        repconvs: how many RepConvs were found with equal weights and MACs.
+    """
+
+    failures: list[tuple[int, Failure]]
+    worst: Worst
+    compared: set[str]
+    others: set[str]
+    isolated: int = 0
+    repconvs: int = 0
+
+    def fail(self, place: int, failure: Failure) -> None:
+        """Note a failure, once for each tensor and rule."""
+        if all(known.tensor != failure.tensor or known.rule != failure.rule for _, known in self.failures):
+            self.failures.append((place, failure))
+
+
+class Context:
+    """What all runs of one judgement share: the source, the options, and sessions that can be used again."""
+
+    def __init__(
+        self,
+        canonical: ModelProto,
+        options: SpecOptions,
+        seed: int,
+        dims: Mapping[str, int] | None,
+        threads: int,
+    ) -> None:
+        self.source = ProtoGraph(canonical)
+        self.options, self.seed, self.dims, self.threads = options, seed, dims, threads
+        self.data = data_tensors(self.source)
+        self._spec_session: tuple[object, Session] | None = None
+        self._result_session: tuple[object, Session] | None = None
+
+    def spec_session(self, spec: Specification, outputs: Sequence[str]) -> Session:
+        """A session on S; that of the batch before when S did not change."""
+        key = (spec.skeleton.SerializeToString(deterministic=True), tuple(outputs))
+        if self._spec_session is None or self._spec_session[0] != key:
+            model = prune(spec.model, outputs)
+            self._spec_session = (key, Session(model, threads=self.threads))
+        return self._spec_session[1]
+
+    def result_session(
+        self, result: ProtoGraph, names: Mapping[str, str], facts: Facts, outputs: Sequence[str]
+    ) -> Session:
+        """A session on the cut result; that of the batch before when the cuts did not change."""
+        key = (tuple(names), tuple(outputs))
+        if self._result_session is None or self._result_session[0] != key:
+            model = prune(cut_model(result, names, facts), outputs)
+            self._result_session = (key, Session(model, threads=self.threads))
+        return self._result_session[1]
+
+
+class ResultDoesNotRun(Exception):
+    """onnxruntime refuses the result."""
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """A tensor of the source, its name in the cut result, and the tensors of S that it must consist of."""
+
+    tensor: str
+    actual: str
+    expected: tuple[str, ...]
+
+
+class BatchRun:
+    """One batch size of a judgement (see the module)."""
+
+    def __init__(self, judge: Context, result: ProtoGraph, batch: int, findings: Findings) -> None:
+        self.judge, self.result, self.batch, self.findings = judge, result, batch, findings
+        source, model = judge.source, judge.source.model
+        self.feeds = random_feeds(model, batch=batch, dims=judge.dims, seed=judge.seed + batch)
+        self.facts = tensor_facts(model, self.feeds, threads=judge.threads)
+        try:
+            self.result_facts = tensor_facts(result.model, self.feeds, threads=judge.threads)
+        except RuntimeFailure as error:
+            raise ResultDoesNotRun(str(error)) from None
+        found = tuple(find_cuts(source, self.facts, judge.data))
+        self.spec = build_specification(source, judge.options, self.facts, cuts=found)
+        alive = self.spec.alive
+        self.all_cuts = found
+        self.cuts = [cut for cut in found if cut.output in alive or cut.output + MEAN in alive]
+        self.pairs = Pairs(source, result, self.spec, self.cuts, judge.data, self.facts)
+        self.misshapen: set[str] = set()
+
+    def fail(self, name: str, detail: str, rule: str = "", node: str = "") -> None:
+        """Note a failure at a tensor of the source."""
+        where, blamed = self.pairs.blame(name)
+        self.findings.fail(self.pairs.order(name), Failure(name, node or where, rule or blamed, detail))
+
+    def fact(self, name: str) -> TensorFact:
+        """Shape and type of one copy of a tensor, or of a `T/mean`."""
+        return self.facts[name] if name in self.facts else self.facts[name.removesuffix(MEAN)]
+
+    # Once.
+
+    def check_weights(self) -> None:
+        """RepConv weights, element for element, and MACs."""
+        options, facts = self.judge.options, (self.facts, self.result_facts)
+        failures, good = check_weights(self.judge.source, self.result, self.spec.layers, options.beta, facts)
+        for name, failure in failures.items():
+            self.findings.fail(self.pairs.order(name), failure)
+        self.findings.repconvs = good
+
+    def check_presence(self) -> None:
+        """Every tensor that the result must still have is there."""
+        required = set(self.pairs.required)
+        for name in self.pairs.tensors:
+            present = self.pairs.name_in_result(name) or (
+                name in self.result.maker and self.pairs.is_mean_output(name)
+            )
+            if present or (name not in required and self.pairs.may_vanish(name)):
+                continue
+            self.fail(name, "the result has no tensor of this name, so it cannot be compared")
+
+    def check_cut_operators(self) -> None:
+        """Each cut operator on its own, on special points."""
+        seen: set[object] = set()
+        for cut in self.cuts:
+            before = find_region(self.judge.source, cut.output, cut.inputs)
+            for suffix in ("", MEAN):
+                output, inputs = cut.output + suffix, [name + suffix for name in cut.inputs]
+                if output not in self.spec.alive:
+                    continue
+                names = [self.pairs.name_in_result(name) for name in inputs]
+                made = self.pairs.name_in_result(output)
+                if not made or not all(names):
+                    continue  # its absence is a failure already
+                after = find_region(self.result, made, names)
+                if after is None or before is None:
+                    self.fail(
+                        cut.output,
+                        "what lies between it and the tensor in front depends on something else",
+                        "cut",
+                    )
+                    continue
+                key = (before.signature, after.signature)
+                if before.shapeless and after.shapeless and key in seen:
+                    continue
+                seen.add(key)
+                copies = self.pairs.expected(output)
+                detail = disagreement(
+                    before,
+                    self.facts,
+                    after,
+                    self.result_facts,
+                    copies=len(copies.names),
+                    assemble=copies.assemble,
+                )
+                self.findings.isolated += 1
+                if detail:
+                    self.fail(
+                        cut.output, f"the {cut.kind.value} became another operator: {detail}", "binarisation"
+                    )
+
+    # At every batch size.
+
+    def compare(self) -> None:
+        """Cut S and R, feed both the same values, compare."""
+        self._check_shapes()
+        feed = self._fed_tensors()
+        if self.misshapen & feed:
+            return
+        source, options = self.judge.source, self.judge.options
+        try:
+            spec = build_specification(source, options, self.facts, cuts=self.all_cuts, feed=frozenset(feed))
+        except UnequalIntegers:
+            spec = build_specification(
+                source, options, self.facts, cuts=self.all_cuts, feed=frozenset(feed), tie_integers=True
+            )
+        names = {name: self.pairs.name_in_result(name) for name in feed}
+        computed = cut_names(self.result, names.values())
+        spec_feeds, result_feeds = self._values(spec, names)
+        pairs = self._comparisons(spec, computed)
+        spec_names = [name for pair in pairs for name in pair.expected]
+        try:
+            expected = self.judge.spec_session(spec, spec_names).run(spec_feeds, spec_names)
+        except RuntimeFailure as error:
+            Session(source.model).run(
+                self.feeds
+            )  # raises what is wrong with the source, if that is the reason
+            raise CannotSpecify("", f"the specification graph does not run: {error}") from None
+        result_names = [pair.actual for pair in pairs]
+        try:
+            session = self.judge.result_session(self.result, computed, self.result_facts, result_names)
+            actual = session.run(result_feeds, result_names)
+        except RuntimeFailure as error:
+            raise ResultDoesNotRun(str(error)) from None
+        del spec_feeds, result_feeds
+        for pair in pairs:
+            arrays = [expected[name] for name in pair.expected]
+            whole = arrays[0] if len(arrays) == 1 else spec.computed[pair.tensor].assemble(arrays)
+            self._compare(pair.tensor, actual[pair.actual], whole)
+
+    def _check_shapes(self) -> None:
+        for name in self.pairs.tensors:
+            made = self.pairs.name_in_result(name)
+            if not made:
+                continue
+            copies, fact, found = self.pairs.expected(name), self.fact(name), self.result_facts[made]
+            widened = copies.widened(fact.shape, self.judge.options.beta)
+            if found.shape != widened and not (self.pairs.in_stem(name) and found.shape == fact.shape):
+                self.misshapen.add(name)
+                self.fail(name, f"shape {list(found.shape)} instead of {list(widened)}")
+            elif found.dtype != fact.dtype:
+                self.misshapen.add(name)
+                self.fail(name, f"type {found.dtype} instead of {fact.dtype}")
+
+    def _fed_tensors(self) -> set[str]:
+        """Where the graphs are cut: behind every jump, at every tile of a stem, RepConv or boundary."""
+        alive = self.spec.alive
+        wanted: set[str] = set()
+        for cut in self.cuts:
+            wanted.update(name for name in (cut.output, cut.output + MEAN) if name in alive)
+        tiled = self.judge.options.scope == "network"
+        for layer in self.spec.layers if tiled else ():
+            if layer.role is Role.STEM:
+                wanted.update(self._stem_tile(layer.chain))
+            elif layer.role in (Role.REPCONV, Role.BOUNDARY) and self.pairs.expected(layer.tail).wide:
+                wanted.add(layer.tail)
+        makers = {node.name: node for node in self.judge.source.nodes}
+        for node in self.spec.boundaries if tiled else ():
+            outputs = [
+                name for name in makers[node].outputs if name in alive and self.pairs.expected(name).wide
+            ]
+            wanted.update(name for name in outputs if is_float(self.fact(name).dtype))
+        return {name for name in wanted if name in alive and self.pairs.name_in_result(name)}
+
+    def _stem_tile(self, chain: Sequence[str]) -> list[str]:
+        """The tensor at which the result tiles a stem: the first wide one of its affine."""
+        for name in chain:
+            made = self.pairs.name_in_result(name)
+            copies = self.pairs.expected(name)
+            if made and self.result_facts[made].shape == copies.widened(
+                self.fact(name).shape, self.judge.options.beta
+            ):
+                return [name]
+        return []
+
+    def _values(
+        self, spec: Specification, names: Mapping[str, str]
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """What S is fed, and what R is fed: the same, put together."""
+        kinds = {cut.output: cut.kind for cut in self.cuts}
+        observed = self._observed(
+            [name for name, kind in kinds.items() if kind in (CutKind.ROUND, CutKind.CAST)]
+        )
+        spec_feeds = dict(self.feeds)
+        by_tensor: dict[str, dict[int, Array]] = {}
+        for fed in spec.feeds:
+            base = fed.tensor if fed.tensor in kinds else fed.tensor.removesuffix(MEAN)
+            random = generator(self.judge.seed + self.batch, f"{fed.tensor} copy {fed.copy}")
+            value = draw(self.fact(fed.tensor), kinds.get(base), random, observed.get(fed.tensor))
+            spec_feeds[fed.name] = value
+            by_tensor.setdefault(fed.tensor, {})[fed.copy] = value
+        result_feeds = dict(self.feeds)
+        for tensor, values in by_tensor.items():
+            copies = spec.computed[tensor]
+            arrays = [values.get(copy, values.get(-1)) for copy in range(self.judge.options.beta)]
+            result_feeds[names[tensor]] = copies.assemble([array for array in arrays if array is not None])
+        return spec_feeds, result_feeds
+
+    def _observed(self, names: Sequence[str]) -> dict[str, Array]:
+        return probe(self.judge.source.model, self.feeds, values=names)[1] if names else {}
+
+    def _comparisons(self, spec: Specification, computed: Mapping[str, str]) -> list[_Comparison]:
+        """Everything that is compared: the required pairs and all others that the result still has."""
+        skipped = {cut.output + suffix for cut in self.cuts for suffix in ("", MEAN)} | self.pairs.inside
+        found = []
+        for name in self.pairs.tensors:
+            if name in self.judge.source.outputs and name in self.result.maker:
+                found.append(_Comparison(name, computed.get(name, name), (name,)))
+            made = self.pairs.name_in_result(name)
+            if not made or name in skipped or name in self.misshapen or (found and found[-1].actual == made):
+                continue
+            copies = spec.computed[name]
+            narrow = self.pairs.in_stem(name) and self.result_facts[made].shape == self.fact(name).shape
+            found.append(
+                _Comparison(name, computed.get(made, made), copies.names[:1] if narrow else copies.names)
+            )
+        return found
+
+    def _compare(self, name: str, actual: Array, expected: Array) -> None:
+        exact = name in {layer.output for layer in self.spec.layers} and _integral(expected)
+        comparison = compare(actual, expected, exact=exact)
+        required = name in self.pairs.required
+        (self.findings.compared if required else self.findings.others).add(name)
+        if comparison.ok:
+            self.findings.worst = self.findings.worst.or_worse(comparison.relative, name)
+            return
+        how = "a binary sum is not exact: " if exact and comparison.relative < 0.01 else ""
+        size = f", {comparison.relative:.2g} of the largest value" if np.isfinite(comparison.relative) else ""
+        self.fail(name, f"{how}{comparison.detail}{size} (batch {self.batch})")
+
+
+def _integral(array: Array) -> bool:
+    """Whether all numbers are integers that their type holds without rounding."""
+    if not is_float(array.dtype) or array.size == 0:
+        return False
+    limit = {"float16": 2.0**11, "bfloat16": 2.0**8, "float64": 2.0**53}.get(array.dtype.name, 2.0**24)
+    sample = array.reshape(-1)[:4096]
+    if not np.array_equal(sample, np.rint(sample)):
+        return False
+    return bool(np.array_equal(array, np.rint(array))) and float(np.abs(array).max()) < limit

@@ -1,0 +1,246 @@
+"""Before == after: two graphs that must compute the same, such as a source and its canonical form.
+
+The graphs are cut as THEORY section 5 says: what lies in front of each binarisation is compared, the
+operators between are tried on special points in both, and what lies behind is fed the same values. Between,
+every tensor of one name is compared.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from reptran_compiler.runtime import (
+    RuntimeFailure,
+    Session,
+    TensorFact,
+    batch_sizes,
+    compare,
+    generator,
+    is_float,
+    probe,
+    random_feeds,
+    tensor_facts,
+)
+from reptran_compiler.verification.cutpoints import CutKind, CutPoint, data_tensors, find_cuts
+from reptran_compiler.verification.cutting import cut_model, cut_names, prune
+from reptran_compiler.verification.drawing import draw
+from reptran_compiler.verification.interface import interface_failures
+from reptran_compiler.verification.isolation import disagreement, find_region
+from reptran_compiler.verification.protograph import MalformedGraph, ProtoGraph
+from reptran_compiler.verification.report import Coverage, EquivalenceReport, Failure, Worst
+
+Array = NDArray[Any]
+
+#: How many roundings of the largest number involved a straight-through residue may be off by.
+RESIDUE_ROUNDINGS = 8
+
+
+def check_equivalent(
+    before: ModelProto,
+    after: ModelProto,
+    *,
+    seed: int = 0,
+    batches: Sequence[int] | None = None,
+    cuts: Sequence[str] | None = None,
+    dims: Mapping[str, int] | None = None,
+    threads: int = 1,
+) -> EquivalenceReport:
+    """Compare two graphs on all tensors that they share by name.
+
+    Args:
+        before: the graph as it was.
+        after: the graph as it is, whose binarisations are canonical. The tensors in front of and behind each
+            have the names that they have in `before`, where the latter may be the end of a straight-through
+            residue.
+        seed: of everything random.
+        batches: the batch sizes to run; 2 and 3 when absent. One run serves where no batch axis is dynamic.
+        cuts: tensors behind which to cut, by name; every binarisation, Round, comparison and Cast of `after`
+            when absent.
+        dims: sizes of dynamic axes other than the batch.
+        threads: threads of onnxruntime.
+
+    Returns:
+        The report; required pairs are the graph outputs and what lies in front of each binarisation.
+
+    Raises:
+        RuntimeFailure: `before` does not run.
+        CannotFeed: one of its inputs cannot be fed.
+        MalformedGraph: `before` is no graph.
+    """
+    start = time.perf_counter()
+    sizes = batch_sizes(before, batches)
+    old = ProtoGraph(before)
+    failures = interface_failures(before, after)
+    findings = _Findings(failures, Worst(), set(), set())
+    required: tuple[str, ...] = ()
+    count = 0
+    try:
+        new = ProtoGraph(after)
+    except MalformedGraph as error:
+        failures.append(Failure("", "", "well-formed", str(error)))
+        return EquivalenceReport(tuple(failures), batches=sizes, seconds=time.perf_counter() - start)
+    if not failures:
+        for number, batch in enumerate(sizes):
+            try:
+                run = _Run(old, new, batch, seed, dims, threads, cuts, findings)
+                required, count = run.required, len(run.cuts)
+                if number == 0:
+                    run.check_operators()
+                run.compare()
+            except _AfterDoesNotRun as error:
+                failures.append(
+                    Failure("", "", "runs", f"the new graph does not run at batch {batch}: {error}")
+                )
+    missing = tuple(name for name in required if name not in findings.compared)
+    known = {failure.tensor for failure in failures}
+    failures.extend(
+        Failure(n, "", "coverage", "a required tensor was not compared") for n in missing if n not in known
+    )
+    order = {name: place for place, node in enumerate(new.nodes) for name in node.outputs}
+    failures.sort(key=lambda failure: order.get(failure.tensor, -1))
+    return EquivalenceReport(
+        tuple(failures),
+        findings.worst,
+        Coverage(len(required) - len(missing), len(required), len(findings.others), missing),
+        count,
+        findings.isolated,
+        sizes,
+        time.perf_counter() - start,
+    )
+
+
+@dataclass
+class _Findings:
+    failures: list[Failure]
+    worst: Worst
+    compared: set[str]
+    others: set[str]
+    isolated: int = 0
+
+    def fail(self, tensor: str, node: str, rule: str, detail: str) -> None:
+        if all((known.tensor, known.rule) != (tensor, rule) for known in self.failures):
+            self.failures.append(Failure(tensor, node, rule, detail))
+
+
+class _AfterDoesNotRun(Exception):
+    """onnxruntime refuses the new graph."""
+
+
+class _Run:
+    """One batch size."""
+
+    def __init__(
+        self,
+        old: ProtoGraph,
+        new: ProtoGraph,
+        batch: int,
+        seed: int,
+        dims: Mapping[str, int] | None,
+        threads: int,
+        cuts: Sequence[str] | None,
+        findings: _Findings,
+    ) -> None:
+        self.old, self.new, self.batch, self.threads, self.findings = old, new, batch, threads, findings
+        self.seed = seed + batch
+        self.feeds = random_feeds(old.model, batch=batch, dims=dims, seed=self.seed)
+        self.old_facts = tensor_facts(old.model, self.feeds, threads=threads)
+        try:
+            self.new_facts = tensor_facts(new.model, self.feeds, threads=threads)
+        except RuntimeFailure as error:
+            raise _AfterDoesNotRun(str(error)) from None
+        data = data_tensors(new)
+        found = find_cuts(new, self.new_facts, data)
+        chosen = [cut for cut in found if cuts is None or cut.output in cuts]
+        self.cuts = [cut for cut in chosen if cut.binarises or cut.output in old.maker]
+        inputs = [name for cut in self.cuts for name in cut.inputs]
+        wanted = {*new.outputs, *inputs} & data
+        self.required = tuple(n for node in new.nodes for n in node.outputs if n in wanted)
+        shared = data & data_tensors(old)
+        self.shared = [n for node in new.nodes for n in node.outputs if n in shared and n in old.maker]
+
+    def check_operators(self) -> None:
+        """What lies between the two sides of each cut, in both graphs, on special points."""
+        seen: set[object] = set()
+        for cut in self.cuts:
+            after = find_region(self.new, cut.output, cut.inputs)
+            known = cut.output in self.old.maker and all(name in self.old.tensors for name in cut.inputs)
+            before = find_region(self.old, cut.output, cut.inputs) if known else None
+            if before is None or after is None:
+                detail = (
+                    "the old graph does not compute it from what is in front of it alone"
+                    if known
+                    else ("the old graph has no tensors of these names, so it cannot be compared")
+                )
+                self.findings.fail(cut.output, cut.nodes[-1].name, "cut", detail)
+                continue
+            key = (before.signature, after.signature)
+            if before.shapeless and after.shapeless and key in seen:
+                continue
+            seen.add(key)
+            self.findings.isolated += 1
+            detail = disagreement(
+                before,
+                self.old_facts,
+                after,
+                self.new_facts,
+                forgive=self._forgiven(cut),
+                ignore_nan=True,
+            )
+            if detail:
+                text = f"the {cut.kind.value} is not what it was: {detail}"
+                self.findings.fail(cut.output, cut.nodes[-1].name, "binarisation", text)
+
+    def _forgiven(self, cut: CutPoint) -> float:
+        dtype = self.new_facts[cut.output].dtype
+        if not is_float(dtype):
+            return 0.0
+        eps = {"float64": 2.0**-52, "float16": 2.0**-10, "bfloat16": 2.0**-7}.get(dtype.name, 2.0**-23)
+        return RESIDUE_ROUNDINGS * eps
+
+    def compare(self) -> None:
+        """Cut both, feed both the same, compare."""
+        kinds = {cut.output: cut.kind for cut in self.cuts if cut.output in self.old.maker}
+        jumps = [name for name, kind in kinds.items() if kind in (CutKind.ROUND, CutKind.CAST)]
+        observed = probe(self.old.model, self.feeds, values=jumps)[1] if jumps else {}
+        feeds = dict(self.feeds)
+        for name, kind in kinds.items():
+            random = generator(self.seed, name)
+            feeds[name] = draw(self.old_facts[name], kind, random, observed.get(name))
+        old_names, new_names = cut_names(self.old, kinds), cut_names(self.new, kinds)
+        old_cut = cut_model(self.old, old_names, self.old_facts)
+        new_cut = cut_model(self.new, new_names, self.new_facts)
+        inside = {name for cut in self.cuts for node in cut.nodes for name in node.outputs}
+        names = [n for n in self.shared if n not in inside or (n in self.new.outputs and n not in kinds)]
+        names += [n for n in self.new.outputs if n in kinds and n in self.required]
+        old_wanted = [old_names.get(name, name) for name in names]
+        new_wanted = [new_names.get(name, name) for name in names]
+        expected = Session(prune(old_cut, old_wanted), threads=self.threads).run(feeds, old_wanted)
+        try:
+            actual = Session(prune(new_cut, new_wanted), threads=self.threads).run(feeds, new_wanted)
+        except RuntimeFailure as error:
+            raise _AfterDoesNotRun(str(error)) from None
+        for name, old_name, new_name in zip(names, old_wanted, new_wanted, strict=True):
+            self._compare(name, actual[new_name], expected[old_name])
+
+    def _compare(self, name: str, actual: Array, expected: Array) -> None:
+        maker = self.new.maker[name]
+        (self.findings.compared if name in self.required else self.findings.others).add(name)
+        if actual.dtype != expected.dtype:
+            self.findings.fail(name, maker.name, "value", f"type {actual.dtype} instead of {expected.dtype}")
+            return
+        result = compare(actual, expected)
+        if result.ok:
+            self.findings.worst = self.findings.worst.or_worse(result.relative, name)
+            return
+        size = f", {result.relative:.2g} of the largest value" if np.isfinite(result.relative) else ""
+        self.findings.fail(name, maker.name, "value", f"{result.detail}{size} (batch {self.batch})")
+
+
+__all__ = ["TensorFact", "check_equivalent"]

@@ -1,0 +1,143 @@
+"""The law of THEORY section 2, checked: R[t] == [S[t](0) | ... | S[t](beta-1)] for every tensor."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from onnx import ModelProto
+
+from reptran_compiler.runtime import (
+    batch_sizes,
+    random_feeds,
+    tensor_facts,
+)
+from reptran_compiler.verification.batch import BatchRun, Context, Findings, ResultDoesNotRun
+from reptran_compiler.verification.copies import CannotSpecify
+from reptran_compiler.verification.cutpoints import CutPoint, data_tensors, find_cuts
+from reptran_compiler.verification.interface import interface_failures
+from reptran_compiler.verification.layers import Role
+from reptran_compiler.verification.pairs import Pairs
+from reptran_compiler.verification.protograph import MalformedGraph, ProtoGraph
+from reptran_compiler.verification.report import Coverage, Failure, LawReport, Worst
+from reptran_compiler.verification.specification import Specification, SpecOptions, build_specification
+
+
+def check_law(
+    canonical: ModelProto,
+    result: ModelProto,
+    options: SpecOptions,
+    *,
+    seed: int = 0,
+    batches: Sequence[int] | None = None,
+    dims: Mapping[str, int] | None = None,
+    threads: int = 1,
+) -> LawReport:
+    """Judge a result: build S from the canonical source, cut S and R, feed both alike, compare every tensor.
+
+    Args:
+        canonical: the source in canonical form (THEORY section 4).
+        result: what the compiler made of it.
+        options: what it was asked for.
+        seed: of everything random.
+        batches: the batch sizes to run; 2 and 3 when absent. One run serves where no batch axis is dynamic.
+        dims: sizes of dynamic axes other than the batch.
+        threads: threads of onnxruntime.
+
+    Returns:
+        The report. Nothing is raised for a bad result: whatever is wrong with it is a failure in the report.
+
+    Raises:
+        RuntimeFailure: the canonical source itself does not run.
+        CannotFeed: an input of the source cannot be fed (a dynamic axis without a size in `dims`).
+    """
+    start = time.perf_counter()
+    context = Context(canonical, options, seed, dims, threads)
+    sizes = batch_sizes(canonical, batches)
+    report = _judge(context, result, sizes)
+    return _with_time(report, time.perf_counter() - start)
+
+
+def specify(
+    canonical: ModelProto,
+    options: SpecOptions,
+    *,
+    dims: Mapping[str, int] | None = None,
+    batch: int = 2,
+) -> Specification:
+    """The specification graph S of a canonical source, not cut: to look at, to dump, to run.
+
+    Raises:
+        CannotSpecify: the law does not say what a node becomes.
+        RuntimeFailure: the source does not run.
+        CannotFeed: an input cannot be fed.
+    """
+    graph = ProtoGraph(canonical)
+    facts = tensor_facts(canonical, random_feeds(canonical, batch=batch, dims=dims))
+    cuts = tuple(find_cuts(graph, facts, data_tensors(graph)))
+    return build_specification(graph, options, facts, cuts=cuts)
+
+
+def _judge(context: Context, result: ModelProto, batches: Sequence[int]) -> LawReport:
+    findings = Findings([], Worst(), set(), set())
+    for failure in interface_failures(context.source.model, result):
+        findings.fail(-1, failure)
+    if findings.failures:
+        return _report(findings, None, None, (), batches)
+    try:
+        graph = ProtoGraph(result)
+    except MalformedGraph as error:
+        findings.fail(-1, Failure("", "", "well-formed", str(error)))
+        return _report(findings, None, None, (), batches)
+    pairs, spec = None, None
+    cuts: Sequence[CutPoint] = ()
+    for number, batch in enumerate(batches):
+        try:
+            run = BatchRun(context, graph, batch, findings)
+            pairs, spec, cuts = run.pairs, run.spec, run.cuts
+            if number == 0:
+                run.check_weights()
+                run.check_presence()
+                run.check_cut_operators()
+            run.compare()
+        except CannotSpecify as error:
+            findings.fail(-1, Failure("", error.node, "specification", error.reason))
+        except ResultDoesNotRun as error:
+            findings.fail(-1, Failure("", "", "runs", f"the result does not run at batch {batch}: {error}"))
+    return _report(findings, pairs, spec, cuts, batches)
+
+
+def _report(
+    findings: Findings,
+    pairs: Pairs | None,
+    spec: Specification | None,
+    cuts: Sequence[CutPoint],
+    batches: Sequence[int],
+) -> LawReport:
+    required = pairs.required if pairs is not None else ()
+    missing = tuple(name for name in required if name not in findings.compared)
+    place = {name: pairs.order(name) for name in missing} if pairs is not None else {}
+    for name in missing:
+        if pairs is not None and all(known.tensor != name for _, known in findings.failures):
+            node, rule = pairs.blame(name)
+            findings.fail(place[name], Failure(name, node, rule, "a required tensor was not compared"))
+    boundaries = dict(spec.boundaries) if spec is not None else {}
+    layers = spec.layers if spec is not None else ()
+    boundaries.update({layer.node: layer.reason for layer in layers if layer.role is Role.BOUNDARY})
+    return LawReport(
+        failures=tuple(failure for _, failure in sorted(findings.failures, key=lambda entry: entry[0])),
+        worst=findings.worst,
+        coverage=Coverage(len(required) - len(missing), len(required), len(findings.others), missing),
+        layers=dict(Counter(layer.role.value for layer in layers)),
+        boundaries=boundaries,
+        cuts=len(cuts),
+        isolated=findings.isolated,
+        repconvs=findings.repconvs,
+        batches=tuple(batches),
+    )
+
+
+def _with_time(report: LawReport, seconds: float) -> LawReport:
+    values = {name: getattr(report, name) for name in report.__dataclass_fields__}
+    return LawReport(**{**values, "seconds": seconds})

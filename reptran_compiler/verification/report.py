@@ -1,0 +1,170 @@
+"""What the judge found, as data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One way in which a result is not what it should be.
+
+    Attributes:
+        tensor: the tensor (or graph input, output, initializer) at which it shows; "" when there is none.
+        node: the layer or operator concerned; "" when there is none.
+        rule: the rule that is responsible for the tensor, by the name of THEORY section 3 (`replicate-input`,
+            `replicate-output`, `widen-per-channel`, `fold-bn`, `rewrite-fc`, `boundary`, ...), or the check
+            that failed.
+        detail: one line for people: what was found and what was expected, with numbers.
+    """
+
+    tensor: str
+    node: str
+    rule: str
+    detail: str
+
+    def __str__(self) -> str:
+        place = " of ".join(
+            part
+            for part in (self.tensor and f"tensor {self.tensor!r}", self.node and f"node {self.node!r}")
+            if part
+        )
+        return f"[{self.rule}] {place + ': ' if place else ''}{self.detail}"
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The largest difference among those that count as equal.
+
+    Attributes:
+        relative: the difference over the tensor's largest value.
+        tensor: where.
+    """
+
+    relative: float = 0.0
+    tensor: str = ""
+
+    def or_worse(self, relative: float, tensor: str) -> Worst:
+        """This, or the other if it is larger."""
+        return Worst(relative, tensor) if relative > self.relative else self
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much was compared.
+
+    Attributes:
+        compared: required pairs that were compared.
+        required: required pairs.
+        others: further pairs that were compared.
+        missing: the required pairs that were not.
+    """
+
+    compared: int = 0
+    required: int = 0
+    others: int = 0
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LawReport:
+    """Whether a result obeys the law (THEORY section 2).
+
+    Attributes:
+        failures: what does not, in the order of the source's nodes; the first names the rule to look at.
+        worst: the largest difference among the pairs that agree.
+        coverage: how many required pairs were compared, of how many. One missing is a failure.
+        layers: how many layers have which role.
+        boundaries: operators that became boundaries, and layers, with the reason.
+        cuts: how many cuts there are.
+        isolated: how many different cut operators were tried on the special points.
+        repconvs: how many RepConvs were found with equal weights and MACs.
+        batches: the batch sizes of the runs.
+        seconds: how long it took.
+    """
+
+    failures: tuple[Failure, ...] = ()
+    worst: Worst = Worst()
+    coverage: Coverage = Coverage()
+    layers: dict[str, int] = field(default_factory=dict)
+    boundaries: dict[str, str] = field(default_factory=dict)
+    cuts: int = 0
+    isolated: int = 0
+    repconvs: int = 0
+    batches: tuple[int, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return not self.failures
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain lists, dictionaries, strings and numbers."""
+        return {"ok": self.ok, **_plain(asdict(self))}
+
+
+@dataclass(frozen=True)
+class EquivalenceReport:
+    """Whether two graphs compute the same.
+
+    Attributes:
+        failures: where they do not, in the order of the second graph's nodes.
+        worst: the largest difference among the pairs that agree.
+        coverage: required pairs are the graph outputs and the input of every binarisation.
+        cuts: how many cuts there are.
+        isolated: how many pairs of cut operators were tried on the special points.
+        batches: the batch sizes of the runs.
+        seconds: how long it took.
+    """
+
+    failures: tuple[Failure, ...] = ()
+    worst: Worst = Worst()
+    coverage: Coverage = Coverage()
+    cuts: int = 0
+    isolated: int = 0
+    batches: tuple[int, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return not self.failures
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain lists, dictionaries, strings and numbers."""
+        return {"ok": self.ok, **_plain(asdict(self))}
+
+
+@dataclass(frozen=True)
+class WellFormedReport:
+    """Whether a file is a valid model that keeps its source's interface.
+
+    Attributes:
+        failures: what is wrong.
+        checks: the names of the checks that were made.
+    """
+
+    failures: tuple[Failure, ...] = ()
+    checks: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return not self.failures
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain lists, dictionaries, strings and numbers."""
+        return {"ok": self.ok, **_plain(asdict(self))}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float):
+        # JSON has no infinity.
+        return value if abs(value) < 1e308 else None
+    return value
