@@ -210,7 +210,7 @@ class ProtoGraph:
         return part
 
     def shell(self, name: str) -> ModelProto:
-        """An empty model with this one's opsets and functions; initializers need not be graph inputs in it."""
+        """An empty model with this one's opsets and functions; initializers need not be inputs in it."""
         version = max(self.model.ir_version, _FREE_INITIALIZERS)
         shell = ModelProto(ir_version=version, opset_import=self.model.opset_import)
         shell.functions.extend(self.model.functions)

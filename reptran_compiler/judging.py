@@ -1,0 +1,178 @@
+"""Asking the judge: which checks a compilation needs, on which models, and what they found in all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from onnx import ModelProto
+
+from reptran_compiler.pipeline import Options, Transformation, transform
+from reptran_compiler.reporting import Step, VerificationSummary, silent
+from reptran_compiler.verification import (
+    EquivalenceReport,
+    Failure,
+    LawReport,
+    SpecOptions,
+    WellFormedReport,
+    check_equivalent,
+    check_law,
+    check_well_formed,
+    find_degenerate,
+)
+
+#: The largest relative error that float32 is allowed between two cuts.
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the judge found.
+
+    Attributes:
+        law: the result against the specification graph.
+        equivalence: the source against its canonical form.
+        well_formed: the result as a file.
+        randomised_law: as `law`, for the copy with redrawn parameters; None where the file's own tell enough.
+        randomised_equivalence: as `equivalence`, for that copy.
+        reasons: what is degenerate about the file's parameters.
+        seconds: how long it took.
+    """
+
+    law: LawReport
+    equivalence: EquivalenceReport
+    well_formed: WellFormedReport
+    randomised_law: LawReport | None = None
+    randomised_equivalence: EquivalenceReport | None = None
+    reasons: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def reports(self) -> tuple[LawReport | EquivalenceReport, ...]:
+        """The reports that compared tensors."""
+        found = (self.equivalence, self.law, self.randomised_equivalence, self.randomised_law)
+        return tuple(report for report in found if report is not None)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Every failure in words; the first is the one to look at."""
+        parts: list[tuple[str, Sequence[Failure]]] = [
+            ("canonical form", self.equivalence.failures),
+            ("result", self.well_formed.failures),
+            ("result", self.law.failures),
+        ]
+        if self.randomised_equivalence is not None:
+            parts.append(("canonical form of the randomised copy", self.randomised_equivalence.failures))
+        if self.randomised_law is not None:
+            parts.append(("result of the randomised copy", self.randomised_law.failures))
+        return tuple(f"{what}: {failure}" for what, failures in parts for failure in failures)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return not self.failures
+
+    def summary(self, more: Sequence[str] = ()) -> VerificationSummary:
+        """The judgement as reports show it.
+
+        Args:
+            more: failures that were found elsewhere.
+        """
+        failures = (*self.failures, *more)
+        worst = max((report.worst for report in self.reports), key=lambda found: found.relative)
+        return VerificationSummary(
+            performed=True,
+            passed=not failures,
+            pairs_compared=sum(report.coverage.compared for report in self.reports),
+            pairs_required=sum(report.coverage.required for report in self.reports),
+            worst_error=worst.relative,
+            worst_tensor=worst.tensor,
+            tolerance=TOLERANCE,
+            batches=self.law.batches,
+            randomised=self.randomised_law is not None,
+            failure=failures[0] if failures else "",
+            seconds=self.seconds,
+        )
+
+
+def judge(
+    source: ModelProto,
+    transformation: Transformation,
+    options: Options,
+    *,
+    batches: Sequence[int] | None = None,
+    dims: Mapping[str, int] | None = None,
+    threads: int = 1,
+    step: Step = silent,
+    retransform: Callable[[ModelProto, Options], Transformation] = transform,
+) -> Judgement:
+    """Verify a compilation as THEORY section 5 asks.
+
+    Args:
+        source: the source.
+        transformation: its canonical form and its result.
+        options: the compilation's options.
+        batches: the batch sizes to run; 2 and 3 when absent.
+        dims: sizes of dynamic axes other than the batch.
+        threads: threads of onnxruntime.
+        step: told what is being done.
+        retransform: compiles the copy with redrawn parameters.
+
+    Raises:
+        RuntimeFailure: the source or its canonical form does not run.
+        MalformedGraph: the source is no proper graph.
+    """
+    start = time.perf_counter()
+    recipe = find_degenerate(source)
+    total = 5 if recipe else 3
+    step("verifying: source == canonical form", 0, total)
+    equivalence = check_equivalent(
+        source, transformation.canonical, batches=batches, dims=dims, threads=threads
+    )
+    step("verifying: the file", 1, total)
+    well_formed = check_well_formed(transformation.result, source, batches=batches, dims=dims)
+    step("verifying: every tensor against the specification", 2, total)
+    law = _law(transformation, options, batches, dims, threads)
+    again: tuple[EquivalenceReport, LawReport] | None = None
+    if recipe and equivalence.ok and well_formed.ok and law.ok:
+        step("verifying: a randomised copy, canonical form", 3, total)
+        copy = recipe.apply(source)
+        redone = retransform(copy, options)
+        same = check_equivalent(copy, redone.canonical, batches=batches, dims=dims, threads=threads)
+        step("verifying: a randomised copy against its specification", 4, total)
+        again = (same, _law(redone, options, batches, dims, threads))
+    return Judgement(
+        law=law,
+        equivalence=equivalence,
+        well_formed=well_formed,
+        randomised_law=again[1] if again else None,
+        randomised_equivalence=again[0] if again else None,
+        reasons=recipe.reasons,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def spec_options(transformation: Transformation, options: Options) -> SpecOptions:
+    """What the law depends on."""
+    return SpecOptions(
+        beta=options.beta,
+        scope=cast(Literal["network", "layer"], options.scope),
+        fc=cast(Literal["widen", "fold"], options.fc),
+        exclude=transformation.excluded,
+        include=transformation.included,
+    )
+
+
+def _law(
+    transformation: Transformation,
+    options: Options,
+    batches: Sequence[int] | None,
+    dims: Mapping[str, int] | None,
+    threads: int,
+) -> LawReport:
+    spec = spec_options(transformation, options)
+    return check_law(
+        transformation.canonical, transformation.result, spec, batches=batches, dims=dims, threads=threads
+    )

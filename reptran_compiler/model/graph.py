@@ -1,0 +1,169 @@
+"""The graph that rules rewrite: graphsurgeon's nodes and tensors, equal only to themselves.
+
+graphsurgeon compares nodes and tensors deeply, which makes every list removal slow and merges look-alikes.
+The classes here compare by identity; everything else is graphsurgeon's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import heapify, heappop, heappush
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto
+
+Array = NDArray[Any]
+
+
+class Variable(gs.Variable):  # type: ignore[misc]
+    """A tensor that is computed or fed. `inputs` holds its maker (none or one), `outputs` its readers."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+class Constant(gs.Constant):  # type: ignore[misc]
+    """A stored tensor; `values` loads it when first asked."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+Tensor = Variable | Constant
+
+
+class Node(gs.Node):  # type: ignore[misc]
+    """An operator. `source` is the node of the file that it stems from: its metadata goes along with it."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __init__(self, *args: Any, source: NodeProto | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.source = source
+
+    @property
+    def op_type(self) -> str:
+        """The operator type, with its domain in front where that is not ONNX' own."""
+        return self.op if self.domain in (None, "", "ai.onnx") else f"{self.domain}.{self.op}"
+
+    def input(self, position: int) -> Tensor | None:
+        """An input, None where it is absent."""
+        if position >= len(self.inputs) or self.inputs[position].name == "":
+            return None
+        tensor: Tensor = self.inputs[position]
+        return tensor
+
+
+class Graph:
+    """The main graph of a model.
+
+    Attributes:
+        model: the model it was read from, without its graph: opsets, metadata, functions.
+        nodes: the operators; makers stand before readers.
+        inputs, outputs: the graph's inputs and outputs, in order.
+        pinned: names of tensors that subgraphs (If, Loop) read; they must not vanish.
+    """
+
+    def __init__(self, model: ModelProto, nodes: Iterable[Node], inputs: Iterable[Tensor],
+                 outputs: Iterable[Tensor], pinned: frozenset[str], names: set[str]) -> None:
+        self.model = model
+        self.nodes = list(nodes)
+        self.inputs = list(inputs)
+        self.outputs = list(outputs)
+        self.pinned = pinned
+        self._names = names
+
+    @property
+    def opset(self) -> int:
+        """The version of ONNX' own operators."""
+        return next((int(o.version) for o in self.model.opset_import if o.domain in ("", "ai.onnx")), 1)
+
+    def fresh(self, hint: str) -> str:
+        """A name that nothing in the graph has yet: the hint, or the hint with a number."""
+        name, number = hint, 1
+        while name in self._names:
+            number += 1
+            name = f"{hint}.{number}"
+        self._names.add(name)
+        return name
+
+    def constant(self, hint: str, values: Array | Sequence[int] | Sequence[float], dtype: Any = None) -> Constant:
+        """A new stored tensor with a fresh name."""
+        return Constant(self.fresh(hint), np.ascontiguousarray(np.asarray(values, dtype=dtype)))
+
+    def node(self, op: str, inputs: Sequence[Tensor | None], attrs: Mapping[str, Any] | None = None, *,
+             like: Node | None = None, name: str = "", outputs: int = 1) -> Node:
+        """A new operator with fresh output tensors; it is not in `nodes` yet.
+
+        Args:
+            like: a node whose name, documentation and metadata it takes over.
+        """
+        hint = like.name if like is not None else self.fresh(name or op)
+        made = [Variable(self.fresh(f"{hint}/out")) for _ in range(outputs)]
+        read = [Variable("") if tensor is None else tensor for tensor in inputs]
+        return Node(op, hint, dict(attrs or {}), read, made, source=like.source if like is not None else None)
+
+    def replace(self, old: Tensor, new: Tensor) -> None:
+        """Let every reader of `old` read `new`, which takes over the name and place of `old`."""
+        for reader in list(dict.fromkeys(old.outputs)):
+            for position, tensor in enumerate(reader.inputs):
+                if tensor is old:
+                    reader.inputs[position] = new
+        self.outputs = [new if tensor is old else tensor for tensor in self.outputs]
+        if isinstance(new, Variable) and isinstance(old, Variable):
+            old.name, new.name = new.name, old.name
+            new.dtype, new.shape = old.dtype, old.shape
+
+    def redirect(self, old: Tensor, new: Tensor, readers: Iterable[Node] | None = None) -> None:
+        """Let readers of `old` (all when not given) read `new`; both keep their names."""
+        for reader in list(dict.fromkeys(old.outputs if readers is None else readers)):
+            for position, tensor in enumerate(reader.inputs):
+                if tensor is old:
+                    reader.inputs[position] = new
+
+    def is_output(self, tensor: Tensor) -> bool:
+        """Whether it is an output of the graph, or read by a subgraph."""
+        return tensor.name in self.pinned or any(tensor is output for output in self.outputs)
+
+    def tidy(self) -> None:
+        """Drop nodes that no output needs and sort the rest, keeping the order where it is free."""
+        needed: set[int] = set()
+        stack = [t.inputs[0] for t in self.outputs if t.inputs]
+        stack += [n for n in self.nodes if any(o.name in self.pinned for o in n.outputs)]
+        while stack:
+            node = stack.pop()
+            if id(node) in needed:
+                continue
+            needed.add(id(node))
+            stack += [t.inputs[0] for t in node.inputs if t.inputs]
+        dead = [node for node in self.nodes if id(node) not in needed]
+        for node in dead:
+            node.inputs.clear()
+            node.outputs.clear()
+        self.nodes = self._sorted([node for node in self.nodes if id(node) in needed])
+
+    def _sorted(self, nodes: list[Node]) -> list[Node]:
+        place = {id(node): index for index, node in enumerate(nodes)}
+        waiting = [0] * len(nodes)
+        behind: list[list[int]] = [[] for _ in nodes]
+        for index, node in enumerate(nodes):
+            for maker in {id(t.inputs[0]) for t in node.inputs if t.inputs}:
+                waiting[index] += 1
+                behind[place[maker]].append(index)
+        ready = [index for index, count in enumerate(waiting) if count == 0]
+        heapify(ready)
+        order = []
+        while ready:
+            index = heappop(ready)
+            order.append(nodes[index])
+            for later in behind[index]:
+                waiting[later] -= 1
+                if waiting[later] == 0:
+                    heappush(ready, later)
+        if len(order) != len(nodes):
+            raise ValueError("the graph has a circle")
+        return order

@@ -1,0 +1,211 @@
+"""Patterns that read like the expression they match, and the matcher.
+
+A pattern is a function of a `PatternBuilder` and of named operands:
+
+    def pattern(p, x):
+        return p.Add(p.Sub(p.any("b"), x, name="difference"), x, name="sum")
+
+The same operand met twice must be the same tensor, by identity. Commutative operators match in either order.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from reptran_compiler.model import Constant, Graph, Node, Tensor
+
+_COMMUTATIVE = frozenset({"Add", "Mul", "Equal", "And", "Or", "Max", "Min", "Sum"})
+
+
+@dataclass(frozen=True)
+class Operand:
+    """Any tensor; with `constant`, only a stored one; with `test`, only one of which the test is true."""
+
+    name: str
+    constant: bool = False
+    optional: bool = False
+    test: Callable[[Tensor], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Operator:
+    """The output of an operator of one of some types."""
+
+    types: tuple[str, ...]
+    inputs: tuple[Operand | Operator | Either, ...]
+    name: str
+
+
+@dataclass(frozen=True)
+class Either:
+    """Whichever of the alternatives matches first."""
+
+    choices: tuple[Operand | Operator, ...]
+
+
+Pattern = Operand | Operator | Either
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Why a pattern did not match: the pattern's part, where in the graph, and the reason."""
+
+    part: str
+    where: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.part} at {self.where}: {self.reason}"
+
+
+class RequirementNotMet(Exception):
+    """A rule's own check turned a match down."""
+
+    def __init__(self, mismatch: Mismatch) -> None:
+        super().__init__(str(mismatch))
+        self.mismatch = mismatch
+
+
+@dataclass
+class Match:
+    """A match: operands and operators by the names that the pattern gives them, as attributes."""
+
+    graph: Graph
+    root: Node
+    bound: dict[str, Any] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["bound"][name]
+        except KeyError:
+            raise AttributeError(f"the pattern binds nothing to the name {name!r}") from None
+
+    def get(self, name: str) -> Any:
+        """What is bound to a name, None where an optional operand is absent."""
+        return self.bound.get(name)
+
+    def require(self, condition: bool, reason: str, at: Node | Tensor | None = None) -> None:
+        """Turn the match down, with a reason, where a condition does not hold."""
+        if not condition:
+            where = at if at is not None else self.root
+            raise RequirementNotMet(Mismatch("check", where.name, reason))
+
+
+class PatternBuilder:
+    """Builds patterns: `p.Conv(x, p.const("w"), name="conv")` for any operator type."""
+
+    def __getattr__(self, op: str) -> Callable[..., Operator]:
+        if op.startswith("_"):
+            raise AttributeError(op)
+        return lambda *inputs, name="": Operator((op,), tuple(inputs), name)
+
+    def any(self, name: str = "", *, optional: bool = False,
+            test: Callable[[Tensor], bool] | None = None) -> Operand:
+        """Any tensor."""
+        return Operand(name, optional=optional, test=test)
+
+    def const(self, name: str = "", *, optional: bool = False,
+              test: Callable[[Tensor], bool] | None = None) -> Operand:
+        """A stored tensor."""
+        return Operand(name, constant=True, optional=optional, test=test)
+
+    def consts(self, names: str) -> tuple[Operand, ...]:
+        """Several stored tensors, names separated by blanks."""
+        return tuple(self.const(name) for name in names.split())
+
+    def op(self, types: str, *inputs: Pattern, name: str = "") -> Operator:
+        """An operator of one of several types, separated by blanks."""
+        return Operator(tuple(types.split()), inputs, name)
+
+    def either(self, *choices: Operand | Operator) -> Either:
+        """Alternatives, the first that matches."""
+        return Either(choices)
+
+
+def build(pattern: Callable[..., Operator]) -> Operator:
+    """The pattern that a pattern function describes; its parameters behind the builder are operands."""
+    names = list(inspect.signature(pattern).parameters)[1:]
+    return pattern(PatternBuilder(), *(Operand(name) for name in names))
+
+
+def match(pattern: Operator, graph: Graph, root: Node) -> Match | Mismatch:
+    """Match a pattern against the expression that ends in a node.
+
+    A tensor inside the match that others read, or that is a graph output, makes it fail, unless the pattern
+    itself reads it more than once.
+    """
+    worst: list[Mismatch] = []
+    for bound, nodes in _operator(pattern, root, {}, {}, worst):
+        inside = {id(n) for n in nodes.values()}
+        leak = next((t for n in nodes.values() if n is not root for t in n.outputs
+                     if graph.is_output(t) or any(id(r) not in inside for r in t.outputs)), None)
+        if leak is None:
+            return Match(graph, root, bound)
+        worst.append(Mismatch(pattern.name or pattern.types[0], leak.name, "is also read outside the match"))
+    return worst[-1] if worst else Mismatch(pattern.types[0], root.name, "does not match")
+
+
+Bound = dict[str, Any]
+Nodes = dict[int, Node]
+
+
+def _operator(p: Operator, node: Node, bound: Bound, nodes: Nodes, why: list[Mismatch],
+              ) -> Iterator[tuple[Bound, Nodes]]:
+    label = p.name or "/".join(p.types)
+    if node.op_type not in p.types:
+        why.append(Mismatch(label, node.name, f"is a {node.op_type}"))
+        return
+    if p.name:
+        if bound.get(p.name, node) is not node:
+            return
+        bound = {**bound, p.name: node}
+    nodes = {**nodes, id(node): node}
+    if not p.inputs:
+        yield bound, nodes
+        return
+    if len(node.inputs) > len(p.inputs):
+        why.append(Mismatch(label, node.name, f"has {len(node.inputs)} inputs, not {len(p.inputs)}"))
+        return
+    orders = [list(node.inputs)]
+    if node.op in _COMMUTATIVE and len(node.inputs) == 2:
+        orders.append(list(reversed(node.inputs)))
+    for order in orders:
+        yield from _inputs(p, 0, order, bound, nodes, why)
+
+
+def _inputs(p: Operator, index: int, order: list[Tensor], bound: Bound, nodes: Nodes, why: list[Mismatch],
+            ) -> Iterator[tuple[Bound, Nodes]]:
+    if index == len(p.inputs):
+        yield bound, nodes
+        return
+    tensor = order[index] if index < len(order) and order[index].name != "" else None
+    for now, seen in _one(p.inputs[index], tensor, bound, nodes, why):
+        yield from _inputs(p, index + 1, order, now, seen, why)
+
+
+def _one(p: Pattern, tensor: Tensor | None, bound: Bound, nodes: Nodes, why: list[Mismatch],
+         ) -> Iterator[tuple[Bound, Nodes]]:
+    if isinstance(p, Either):
+        for choice in p.choices:
+            yield from _one(choice, tensor, bound, nodes, why)
+    elif isinstance(p, Operator):
+        if tensor is None or not tensor.inputs:
+            why.append(Mismatch(p.name or p.types[0], tensor.name if tensor else "", "no operator makes it"))
+            return
+        yield from _operator(p, tensor.inputs[0], bound, nodes, why)
+    elif tensor is None:
+        if p.optional:
+            yield bound, nodes
+        else:
+            why.append(Mismatch(p.name, "", "is absent"))
+    elif p.constant and not isinstance(tensor, Constant):
+        why.append(Mismatch(p.name or "constant", tensor.name, "is not a constant"))
+    elif p.test is not None and not p.test(tensor):
+        why.append(Mismatch(p.name or "operand", tensor.name, "does not pass the pattern's test"))
+    elif bound.get(p.name, tensor) is not tensor:
+        why.append(Mismatch(p.name, tensor.name, "is not the tensor met before under this name"))
+    else:
+        yield ({**bound, p.name: tensor} if p.name else bound), nodes
