@@ -9,7 +9,7 @@ from typing import Literal, cast
 
 from onnx import ModelProto
 
-from reptran_compiler.pipeline import Options, Transformation, transform
+from reptran_compiler.pipeline import Options, Transformation
 from reptran_compiler.reporting import Step, VerificationSummary, silent
 from reptran_compiler.verification import (
     EquivalenceReport,
@@ -106,7 +106,7 @@ def judge(
     dims: Mapping[str, int] | None = None,
     threads: int = 1,
     step: Step = silent,
-    retransform: Callable[[ModelProto, Options], Transformation] = transform,
+    retransform: Callable[[ModelProto, Options], Transformation],
 ) -> Judgement:
     """Verify a compilation as THEORY section 5 asks.
 

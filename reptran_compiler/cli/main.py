@@ -1,0 +1,152 @@
+"""`reptran-compile`: from arguments to an exit code. Heavy modules are imported when there is work for them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING
+
+from reptran_compiler.cli.arguments import Arguments, parse
+from reptran_compiler.errors import CompileError, VerificationFailed
+from reptran_compiler.version import __version__
+
+if TYPE_CHECKING:
+    from reptran_compiler.reporting import Summary
+
+INTERNAL_ERROR = 4
+INTERRUPTED = 130
+
+_SHOWN_FAILURES = 5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: the words behind the command's name; those of the process when absent.
+
+    Returns:
+        The exit code: 0 done and verified, 1 nothing rewritten or a check failed, 2 usage or bad input,
+        3 verification failed and nothing written, 4 an error of the compiler.
+    """
+    try:
+        understood = parse(arguments)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 2
+    try:
+        return _run(understood)
+    except CompileError as error:
+        return _stop(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _stop("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of standard output went away; nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _stop("standard output was closed", 2)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: one clear line, and the exit code
+        return _unexpected(error, understood, sys.argv[1:] if arguments is None else arguments)
+
+
+def _run(arguments: Arguments) -> int:
+    from reptran_compiler.pipeline import Refusal
+
+    try:
+        if arguments.list_passes:
+            from reptran_compiler.cli.passes import list_passes
+
+            return list_passes(arguments)
+        if arguments.explain is not None:
+            from reptran_compiler.cli.passes import explain
+
+            return explain(arguments)
+        return _compile(arguments)
+    except Refusal as error:
+        return _stop(str(error), error.exit_code)
+
+
+def _compile(arguments: Arguments) -> int:
+    from reptran_compiler.compiler import compile_model
+    from reptran_compiler.model.io import check_writable
+    from reptran_compiler.reporting import make_console, progress
+
+    assert arguments.model is not None, "`parse` asks for a model"
+    if arguments.json is not None:
+        check_writable(arguments.json)
+    try:
+        with progress(make_console(stderr=True), quiet=arguments.quiet) as step:
+            result = compile_model(
+                arguments.model,
+                arguments.beta,
+                output=arguments.output,
+                scope=arguments.scope,
+                fc=arguments.fc,
+                bn=arguments.bn,
+                weights=arguments.weights,
+                exclude=arguments.exclude,
+                include=arguments.include,
+                strict=arguments.strict,
+                passes=arguments.passes,
+                rules=arguments.rules,
+                verify=arguments.verify,
+                dry_run=arguments.dry_run,
+                external_data=arguments.external_data,
+                dump_dir=arguments.dump_dir,
+                map_file=arguments.map,
+                dims=arguments.dims,
+                threads=arguments.threads,
+                progress=step,
+            )
+    except VerificationFailed as error:
+        _report(error.summary, arguments)
+        shown = error.failures if arguments.verbose else error.failures[:_SHOWN_FAILURES]
+        for failure in shown[1:]:
+            print(f"  also: {failure}", file=sys.stderr)
+        if len(shown) < len(error.failures):
+            print(f"  and {len(error.failures) - len(shown)} more (all with -v)", file=sys.stderr)
+        return _stop(f"{error}\nno model was written", error.exit_code)
+    _report(result.summary, arguments)
+    return 0
+
+
+def _report(summary: Summary, arguments: Arguments) -> None:
+    """Print the summary, and write it as JSON where that was asked for."""
+    from reptran_compiler.model.io import write_bytes
+    from reptran_compiler.reporting import make_console, print_summary, to_json
+
+    if arguments.json is not None:
+        write_bytes(to_json(summary).encode() + b"\n", arguments.json)
+    if arguments.quiet:
+        return
+    taken = "-" in (arguments.output, arguments.json, arguments.map)
+    stream: IO[str] = sys.stderr if taken else sys.stdout
+    if summary.status == "unchanged":
+        for note in summary.notes:
+            print(f"{summary.model}: {note}", file=stream)
+        return
+    print_summary(summary, make_console(stream))
+
+
+def _stop(message: str, code: int) -> int:
+    print(f"reptran-compile: {message}", file=sys.stderr)
+    return code
+
+
+def _unexpected(error: Exception, arguments: Arguments, words: Sequence[str]) -> int:
+    import shlex
+
+    if arguments.verbose:
+        traceback.print_exception(error, file=sys.stderr)
+    text = " ".join(str(error).split())
+    hint = "" if arguments.verbose else " (-v shows where)"
+    command = shlex.join(("reptran-compile", *words))
+    return _stop(
+        f"internal error, please report it with the model: {type(error).__name__}: {text}{hint}\n"
+        f"reproduce with version {__version__}, Python {sys.version.split()[0]}: {command}",
+        INTERNAL_ERROR,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

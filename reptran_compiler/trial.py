@@ -1,0 +1,145 @@
+"""The source's trial run: it has to run before anything is done to it, and tells with which inputs it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from onnx import ModelProto
+
+from reptran_compiler.errors import BadInput
+from reptran_compiler.runtime import (
+    CannotFeed,
+    InputSpec,
+    RuntimeFailure,
+    Session,
+    batch_sizes,
+    input_specs,
+    random_feeds,
+)
+
+#: The oldest opset that is read.
+OLDEST_OPSET = 7
+
+_GUESSES = (32, 64, 224, 128, 256, 16, 28, 8, 4, 1)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Inputs that the source runs with.
+
+    Attributes:
+        batches: batch sizes that it runs with.
+        dims: sizes of its other dynamic axes, as `runtime.random_feeds` takes them.
+        shapes: whole shapes of its inputs, at the first batch size.
+        notes: what the user should know of them.
+    """
+
+    batches: tuple[int, ...]
+    dims: Mapping[str, int] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def try_source(
+    model: ModelProto,
+    *,
+    dims: Mapping[str, int] | None = None,
+    batches: Sequence[int] | None = None,
+    threads: int = 1,
+) -> Trial:
+    """Run a source once at every batch size that it will be verified with.
+
+    Args:
+        model: the source.
+        dims: sizes of dynamic axes other than the batch; where one is missing, usual sizes are tried.
+        batches: the batch sizes; 2 and 3 when absent, or 1 where the model refuses both.
+        threads: threads of onnxruntime.
+
+    Raises:
+        BadInput: the model does not run, its opset is unsuitable, or an input cannot be fed.
+    """
+    _check_opset(model)
+    try:
+        specs = input_specs(model)
+        sizes = batch_sizes(model, batches)
+        session = Session(model, threads=threads)
+    except CannotFeed as error:
+        raise BadInput(f"the model's inputs cannot be fed: {error}") from None
+    except RuntimeFailure as error:
+        raise BadInput(f"the model does not load in onnxruntime: {error}") from None
+    given = dict(dims or {})
+    missing = _missing(specs, given)
+    failure = ""
+    for guess in _GUESSES if missing else (0,):
+        tried = {**given, **{name: guess for name in missing}}
+        try:
+            working, failure = _working(model, session, sizes, tried)
+            if not working and batches is None and any(spec.dynamic_batch for spec in specs):
+                working, failure = _working(model, session, (1,), tried)
+        except CannotFeed as error:
+            raise BadInput(f"the model's inputs cannot be fed: {error}") from None
+        if batches is not None and len(working) < len(sizes):
+            continue
+        if working:
+            return _trial(model, working, sizes, tried, missing)
+    hint = f" (dynamic axes {', '.join(missing)}: give their sizes with --dim NAME=SIZE)" if missing else ""
+    raise BadInput(f"the model does not run in onnxruntime: {failure}{hint}")
+
+
+def _trial(
+    model: ModelProto,
+    working: tuple[int, ...],
+    wanted: tuple[int, ...],
+    dims: Mapping[str, int],
+    missing: Sequence[str],
+) -> Trial:
+    notes = []
+    if working != wanted:
+        shown = " and ".join(map(str, working))
+        notes.append(
+            f"the batch axis is dynamic, but the model runs with batch {shown} only: verified with that"
+        )
+    if missing:
+        sizes = ", ".join(f"{name} = {dims[name]}" for name in missing)
+        notes.append(f"dynamic axes were given a size for counting and verification: {sizes}")
+    feeds = random_feeds(model, batch=working[0], dims=dims)
+    shapes = {name: array.shape for name, array in feeds.items()}
+    return Trial(working, dims, shapes, tuple(notes))
+
+
+def _working(
+    model: ModelProto, session: Session, sizes: Sequence[int], dims: Mapping[str, int]
+) -> tuple[tuple[int, ...], str]:
+    """The batch sizes that run, and why the last one that does not does not."""
+    working, failure = [], ""
+    for size in sizes:
+        try:
+            session.run(random_feeds(model, batch=size, dims=dims))
+            working.append(size)
+        except RuntimeFailure as error:
+            failure = str(error)
+    return tuple(working), failure
+
+
+def _missing(specs: Sequence[InputSpec], dims: Mapping[str, int]) -> list[str]:
+    """The dynamic axes other than batches that have no size, by the names that `dims` has them under."""
+    batch = {spec.shape[0] for spec in specs if spec.dynamic_batch}
+    return list(dict.fromkeys(name for name in _axes(specs, batch) if name not in dims))
+
+
+def _axes(specs: Sequence[InputSpec], batch: set[int | str | None]) -> Iterator[str]:
+    for spec in specs:
+        for axis, size in enumerate(spec.shape[1:], 1):
+            if isinstance(size, str) and size not in batch:
+                yield size
+            elif size is None:
+                yield f"{spec.name}:{axis}"
+
+
+def _check_opset(model: ModelProto) -> None:
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
+    if opset is None:
+        raise BadInput("the model does not say which opset of ONNX it uses")
+    if opset < OLDEST_OPSET:
+        raise BadInput(f"the model uses opset {opset}; opsets from {OLDEST_OPSET} on are read")
