@@ -128,7 +128,7 @@ def canonicalise(model: ModelProto) -> tuple[ModelProto, dict[str, TensorFact], 
     view = ProtoGraph(model)
     data = data_tensors(view)
     names = [n for node in model.graph.node for n in node.output if n and n not in data]
-    feeds = [random_feeds(model, batch=batch) for batch in (2, 5)]
+    feeds = [random_feeds(model, batch=batch) for batch in (2, 3)]
     runs = [probe(model, feed, values=names)[1] for feed in feeds]
     facts = dict(tensor_facts(model, feeds[0]))
     later = tensor_facts(model, feeds[1])

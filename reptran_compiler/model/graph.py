@@ -93,7 +93,7 @@ class Graph:
 
     def constant(self, hint: str, values: Array | Sequence[int] | Sequence[float], dtype: Any = None) -> Constant:
         """A new stored tensor with a fresh name."""
-        return Constant(self.fresh(hint), np.ascontiguousarray(np.asarray(values, dtype=dtype)))
+        return Constant(self.fresh(hint), np.array(values, dtype=dtype, order="C"))
 
     def node(self, op: str, inputs: Sequence[Tensor | None], attrs: Mapping[str, Any] | None = None, *,
              like: Node | None = None, name: str = "", outputs: int = 1) -> Node:

@@ -30,7 +30,7 @@ def constant_above(tensor: Tensor) -> bool:
             continue
         if not here.inputs:
             return False
-        if here.inputs[0].op == "Shape" or not here.inputs[0].inputs and here.inputs[0].op != "Constant":
+        if not here.inputs[0].inputs and here.inputs[0].op != "Constant":
             return False
         stack += here.inputs[0].inputs
     return True
