@@ -25,6 +25,7 @@ from reptran_compiler.model.io import (
 )
 from reptran_compiler.pipeline import Options, Refusal, Transformation, transform
 from reptran_compiler.reporting import Step, Summary, VerificationSummary, silent
+from reptran_compiler.runtime import CannotFeed
 from reptran_compiler.trial import Trial, try_source
 from reptran_compiler.verification import CannotSpecify, specify
 from reptran_compiler.version import __version__
@@ -210,7 +211,7 @@ class _Compilation:
         if options.beta == 1:
             return self._unchanged(trial)
         self.step("rewriting", 0, None)
-        transformation = transform(source, options)
+        transformation = self._transformed(source)
         result = transformation.result
         provenance.record(result, transformation, options, self.source.digest, verified=self.verify)
         self._dump(transformation, trial)
@@ -225,7 +226,7 @@ class _Compilation:
                 dims=trial.dims,
                 threads=self.threads,
                 step=self.step,
-                retransform=transform,
+                retransform=lambda copy, _: self._transformed(copy),
             )
             summary = self._verified(summary, judgement)
         self.step("writing", 0, None)
@@ -233,6 +234,12 @@ class _Compilation:
         if self.output is not None:
             write_model(result, self.output, external=self.external_data)
         return CompileResult(result, summary, transformation, judgement)
+
+    def _transformed(self, model: ModelProto) -> Transformation:
+        try:
+            return transform(model, self.options)
+        except CannotFeed as error:
+            raise BadInput(f"the model's inputs cannot be fed: {error}") from None
 
     def _unchanged(self, trial: Trial) -> CompileResult:
         if self.output is not None:

@@ -19,7 +19,8 @@ from reptran_compiler import compiler
 from reptran_compiler.cli.main import main
 from reptran_compiler.compiler import BadInput, NothingToDo, VerificationFailed, compile_model
 from reptran_compiler.model.io import write_model
-from reptran_compiler.pipeline import LayerPlan, Options, Refusal, Transformation, WeightMove
+from reptran_compiler.pipeline import LayerPlan, Options, Refusal, Transformation
+from reptran_compiler.replication.widen import WeightMove
 
 FLAGS = ("--beta", "2")
 
@@ -45,7 +46,6 @@ class ByHand:
             notes=("made by hand",),
             stages=(("canonical", model), ("rep tran/last", result)),
             moves=tuple(moves(model, options.beta)),
-            reports=(),
         )
 
 
@@ -81,8 +81,8 @@ def moves(model: ModelProto, beta: int) -> list[WeightMove]:
                 source=plan.source_weight,
                 result=plan.result_weight,
                 reshape=(beta, out // beta, reads, *kernel),
-                transpose=(1, 0, 2, *range(3, 3 + len(kernel))),
-                final_shape=(out // beta, beta * reads, *kernel),
+                order=(1, 0, 2, *range(3, 3 + len(kernel))),
+                shape=(out // beta, beta * reads, *kernel),
             )
         )
     return found
@@ -238,9 +238,7 @@ def test_a_refusal_has_its_exit_code(
     code: int,
 ) -> None:
     def refuse(model: ModelProto, options: Options) -> Transformation:
-        error = Refusal("no layer can be rewritten")
-        error.exit_code = code
-        raise error
+        raise Refusal("no layer can be rewritten", code)
 
     monkeypatch.setattr(compiler, "transform", refuse)
     assert main([str(path), "-o", str(tmp_path / "out.onnx")]) == code

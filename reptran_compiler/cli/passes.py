@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from reptran_compiler.cli.arguments import Arguments
 from reptran_compiler.errors import BadInput
 from reptran_compiler.model.io import read_model
-from reptran_compiler.pipeline import Options, Transformation, available_rules, transform
+from reptran_compiler.pipeline import Options, Transformation, transform
 from reptran_compiler.reporting import make_console
+from reptran_compiler.rewriting import Rule, RuleReport
 from reptran_compiler.trial import try_source
 
 
@@ -56,7 +59,7 @@ def explanation(transformation: Transformation, node: str) -> list[str]:
             kind = f"{'binary ' if plan.binary else ''}{plan.op} layer, {plan.role}"
             lines.append(f"{kind}: {plan.reason}" if plan.reason else kind)
     lines += [f"boundary: {reason}" for name, reason in transformation.boundaries if name == node]
-    for report in transformation.reports:
+    for report in _reports(transformation):
         if node in report.applied:
             lines.append(f"{report.rule}: applied")
         elif node in report.missed:
@@ -78,6 +81,22 @@ def options(arguments: Arguments) -> Options:
         passes=arguments.passes,
         rules=arguments.rules,
     )
+
+
+def available_rules(options: Options) -> Sequence[Rule]:
+    """The rules in the order that they run in."""
+    from reptran_compiler import pipeline
+
+    listed = getattr(pipeline, "available_rules", None)
+    if listed is not None:
+        return tuple(listed(options))
+    from reptran_passes import binarisation
+
+    return tuple(binarisation.RULES)
+
+
+def _reports(transformation: Transformation) -> Sequence[RuleReport]:
+    return tuple(getattr(transformation, "reports", ()))
 
 
 def _similar(arguments: Arguments, known: set[str]) -> str:
