@@ -32,9 +32,7 @@ def count_costs(transformation: Transformation, trial: Trial) -> tuple[Compariso
     return Comparison(before, after), ""
 
 
-def cost_violations(
-    costs: Comparison | None, options: Options, moved: Mapping[str, bool]
-) -> tuple[str, ...]:
+def cost_violations(costs: Comparison | None, options: Options, moved: Mapping[str, bool]) -> tuple[str, ...]:
     """What RepTran keeps and the result does not, in words."""
     found = [f"weights of {name} are not those of the source" for name, same in moved.items() if not same]
     if costs is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from onnx import ModelProto
 
 from reptran_compiler import provenance
-from reptran_compiler.accounting import count_costs, cost_violations, layer_rows
+from reptran_compiler.accounting import cost_violations, count_costs, layer_rows
 from reptran_compiler.errors import BadInput, CompileError, NothingToDo, VerificationFailed
 from reptran_compiler.judging import Judgement, judge, spec_options
 from reptran_compiler.model.io import (
@@ -253,7 +253,10 @@ class _Compilation:
             beta=1,
             version=__version__,
             options=provenance.option_values(self.options),
-            notes=("beta is 1: there is nothing to replicate, the source is given back unchanged", *trial.notes),
+            notes=(
+                "beta is 1: there is nothing to replicate, the source is given back unchanged",
+                *trial.notes,
+            ),
             status="unchanged",
         )
         return CompileResult(self.source.model, summary)

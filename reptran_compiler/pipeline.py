@@ -99,10 +99,13 @@ def transform(model: ModelProto, options: Options) -> Transformation:
         raise Refusal(str(error)) from None
     decisions = replication.decisions
     if not any(d.role == "repconv" for d in decisions):
-        raise Refusal("the model has no layer that can be rewritten" + "".join(
-            f"; {d.node}: {d.role} {d.reason}" for d in decisions[:5]))
-    if not any(d.role == "repconv" and factored[d.node].binary or d.role == "boundary" for d in decisions) and not (
-            any(node.op == "Sign" or node.op == "Where" for node in graph.nodes)):
+        raise Refusal(
+            "the model has no layer that can be rewritten"
+            + "".join(f"; {d.node}: {d.role} {d.reason}" for d in decisions[:5])
+        )
+    if not any(
+        d.role == "repconv" and factored[d.node].binary or d.role == "boundary" for d in decisions
+    ) and not (any(node.op == "Sign" or node.op == "Where" for node in graph.nodes)):
         raise Refusal("the model has no binary layer: no layer reads a binarised map")
     blocked = [d for d in decisions if d.role == "boundary"]
     if options.strict and blocked:
@@ -114,11 +117,25 @@ def transform(model: ModelProto, options: Options) -> Transformation:
         fold_batch_norms(graph, {name: fact.rank for name, fact in facts.items()})
     graph.tidy()
     result = export_model(graph)
-    plans = tuple(LayerPlan(d.node, d.op, d.role, factored[d.node].binary, d.reason, factored[d.node].weight, "",
-                            factored[d.node].scaled) for d in decisions if d.node in factored)
+    plans = tuple(
+        LayerPlan(
+            d.node,
+            d.op,
+            d.role,
+            factored[d.node].binary,
+            d.reason,
+            factored[d.node].weight,
+            "",
+            factored[d.node].scaled,
+        )
+        for d in decisions
+        if d.node in factored
+    )
     others = tuple((d.node, d.reason) for d in decisions if d.role == "boundary" and d.node not in factored)
     stages = (("canonical", canonical), ("replicated", wide), ("result", result))
-    return Transformation(canonical, result, plans, others, excluded, included, (), stages, tuple(replication.moves))
+    return Transformation(
+        canonical, result, plans, others, excluded, included, (), stages, tuple(replication.moves)
+    )
 
 
 def canonicalise(model: ModelProto) -> tuple[ModelProto, dict[str, TensorFact], Mapping[str, Any]]:
@@ -134,8 +151,11 @@ def canonicalise(model: ModelProto) -> tuple[ModelProto, dict[str, TensorFact], 
     later = tensor_facts(model, feeds[1])
     graph = import_model(model)
     graph.tidy()
-    uniform = {n: float(a.reshape(-1)[0]) for n, a in runs[0].items()
-               if a.size and a.dtype.kind == "f" and bool((a == a.reshape(-1)[0]).all())}
+    uniform = {
+        n: float(a.reshape(-1)[0])
+        for n, a in runs[0].items()
+        if a.size and a.dtype.kind == "f" and bool((a == a.reshape(-1)[0]).all())
+    }
     engine = Engine(graph, facts, uniform=uniform, data=data)
     try:
         for rule in binarisation.RULES:
@@ -150,8 +170,13 @@ def canonicalise(model: ModelProto) -> tuple[ModelProto, dict[str, TensorFact], 
                 facts.setdefault(t.name, TensorFact(tuple(t.shape), t.values.dtype))
     values = {n: a for n, a in runs[0].items() if n in runs[1] and np.array_equal(a, runs[1][n])}
     roles = find_roles(graph, facts)
-    inner = {n.name for n in graph.nodes if n.name in roles.layers and n.name not in roles.depthwise
-             and n.inputs[1 - roles.layers[n.name]].name not in _stem_inputs(graph, roles)}
+    inner = {
+        n.name
+        for n in graph.nodes
+        if n.name in roles.layers
+        and n.name not in roles.depthwise
+        and n.inputs[1 - roles.layers[n.name]].name not in _stem_inputs(graph, roles)
+    }
     classifiers = {n.name for n in graph.nodes if n.name in roles.layers and roles.is_classifier(n)}
     factored = canonical.factor_layers(graph, facts, values, inner, classifiers)
     canonical.fold_constants(graph, runs)
@@ -182,13 +207,20 @@ def _named(patterns: tuple[str, ...], layers: frozenset[str], flag: str) -> froz
         except re.error as error:
             raise Refusal(f"{flag} {pattern!r} is no regular expression: {error}", 2) from None
         if not some:
-            raise Refusal(f"{flag} {pattern!r} names no layer; layers are called like {sorted(layers)[:3]}", 2)
+            raise Refusal(
+                f"{flag} {pattern!r} names no layer; layers are called like {sorted(layers)[:3]}", 2
+            )
         found |= some
     return frozenset(found)
 
 
-def _drop_ins(canonical: ModelProto, facts: Mapping[str, Any], options: Options, plan: Replication,
-              binary: frozenset[str]) -> tuple[Graph, Replication]:
+def _drop_ins(
+    canonical: ModelProto,
+    facts: Mapping[str, Any],
+    options: Options,
+    plan: Replication,
+    binary: frozenset[str],
+) -> tuple[Graph, Replication]:
     graph = import_model(canonical)
     made = Replication(graph, facts, options.beta, "layer", options.fc, plan.excluded, plan.included, binary)
     made.drop_in(plan.decisions)

@@ -191,5 +191,3 @@ def _stored(model: ModelProto) -> Mapping[str, _Reader]:
 
 def _json(value: Mapping[str, object] | Sequence[object]) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-

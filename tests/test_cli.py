@@ -76,7 +76,12 @@ def test_flags_are_understood() -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "No such file"), (b"", "empty"), (b"no model\n", "no ONNX model"), (b"\xff" * 99, "no ONNX model")],
+    [
+        (None, "No such file"),
+        (b"", "empty"),
+        (b"no model\n", "no ONNX model"),
+        (b"\xff" * 99, "no ONNX model"),
+    ],
 )
 def test_unreadable_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, words: str

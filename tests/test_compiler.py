@@ -347,9 +347,7 @@ def test_a_frozen_batch_behind_a_dynamic_axis(hand: ByHand) -> None:
     )
     model = net.model()
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("logits", TensorProto.FLOAT, None))
-    model.graph.input[0].CopyFrom(
-        helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, 16, 16])
-    )
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, 16, 16]))
     result = compile_model(model, 1)
     assert any("batch 1 only" in note for note in result.summary.notes)
 
@@ -360,7 +358,9 @@ def test_a_frozen_batch_behind_a_dynamic_axis(hand: ByHand) -> None:
 def test_the_map_reproduces_the_weights(hand: ByHand, path: Path, tmp_path: Path) -> None:
     assert main([str(path), "-o", str(tmp_path / "out.onnx"), "--map", str(tmp_path / "map.json")]) == 0
     before = {t.name: numpy_helper.to_array(t) for t in onnx.load(str(path)).graph.initializer}
-    after = {t.name: numpy_helper.to_array(t) for t in onnx.load(str(tmp_path / "out.onnx")).graph.initializer}
+    after = {
+        t.name: numpy_helper.to_array(t) for t in onnx.load(str(tmp_path / "out.onnx")).graph.initializer
+    }
     document = json.loads((tmp_path / "map.json").read_text())
     assert document["schema"] == "reptran-map/1" and len(document["weights"]) == 3
     for move in document["weights"]:
@@ -377,7 +377,9 @@ def test_the_dump_holds_every_stage(hand: ByHand, path: Path, tmp_path: Path) ->
         assert onnx.load(str(tmp_path / "dump" / name)).graph.node
 
 
-def test_streams(hand: ByHand, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_streams(
+    hand: ByHand, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
     payload = plain().SerializeToString()
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(payload)))
     assert main(["-", "-o", "-"]) == 0

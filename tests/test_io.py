@@ -162,7 +162,12 @@ def test_standard_streams(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"", "empty"), (b"\x08", "no ONNX model"), (b"# a text file\n", "no ONNX model"), (bytes(64), "no ONNX")],
+    [
+        (b"", "empty"),
+        (b"\x08", "no ONNX model"),
+        (b"# a text file\n", "no ONNX model"),
+        (bytes(64), "no ONNX"),
+    ],
 )
 def test_files_that_are_no_models(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "model.onnx"

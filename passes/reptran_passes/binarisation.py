@@ -24,7 +24,9 @@ def sign_up(g: Graph, x: Tensor, dtype: Any) -> Tensor:
         return made
     kind = 1 if np.dtype(dtype) == np.float32 else 11 if np.dtype(dtype) == np.float64 else 10
     cast = g.node("Cast", [mask], {"to": kind}, name="sign/cast").outputs[0]
-    double = g.node("Mul", [cast, g.constant("sign/two", 2 * np.ones((), dtype))], name="sign/double").outputs[0]
+    double = g.node(
+        "Mul", [cast, g.constant("sign/two", 2 * np.ones((), dtype))], name="sign/double"
+    ).outputs[0]
     made = g.node("Sub", [double, one], name="sign").outputs[0]
     return made
 
@@ -48,7 +50,11 @@ def binarised(tensor: Tensor) -> Tensor | None:
 
 
 def _is(tensor: Tensor, value: float) -> bool:
-    return isinstance(tensor, Constant) and tensor.values.size == 1 and float(tensor.values.reshape(-1)[0]) == value
+    return (
+        isinstance(tensor, Constant)
+        and tensor.values.size == 1
+        and float(tensor.values.reshape(-1)[0]) == value
+    )
 
 
 def _uniform(m: Match, tensor: Tensor) -> float | None:
@@ -74,8 +80,14 @@ class SignFromWhere:
 
     @staticmethod
     def pattern(p: Any, x: Any) -> Any:
-        return p.Where(p.either(p.GreaterOrEqual(x, p.any("zero"), name="compare"),
-                                p.Not(p.Less(x, p.any("zero")), name="compare")), p.any("one"), p.any("minus"))
+        return p.Where(
+            p.either(
+                p.GreaterOrEqual(x, p.any("zero"), name="compare"),
+                p.Not(p.Less(x, p.any("zero")), name="compare"),
+            ),
+            p.any("one"),
+            p.any("minus"),
+        )
 
     @staticmethod
     def rewrite(m: Match, g: Graph) -> Tensor:

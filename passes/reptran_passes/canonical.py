@@ -13,8 +13,23 @@ from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable
 from reptran_passes.binarisation import binarised, sign_up
 
 Array = NDArray[Any]
-_CARRY = frozenset({"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Slice", "Split",
-                    "Pad", "Concat", "Dropout", "Gather"})
+_CARRY = frozenset(
+    {
+        "MaxPool",
+        "Reshape",
+        "Flatten",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Identity",
+        "Slice",
+        "Split",
+        "Pad",
+        "Concat",
+        "Dropout",
+        "Gather",
+    }
+)
 _KEEPS_RANGE = _CARRY | {"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax"}
 _NOT_NEGATIVE = frozenset({"Relu", "Sigmoid", "Abs", "Exp", "Softplus", "HardSigmoid", "Softmax", "Sqrt"})
 _ONE_MAGNITUDE = 1e-5
@@ -41,7 +56,9 @@ def fold_constants(g: Graph, runs: list[dict[str, Array]]) -> None:
     g.tidy()
 
 
-def settle_reshapes(g: Graph, runs: list[dict[str, Array]], shapes: list[Mapping[str, tuple[int, ...]]]) -> None:
+def settle_reshapes(
+    g: Graph, runs: list[dict[str, Array]], shapes: list[Mapping[str, tuple[int, ...]]]
+) -> None:
     """Give Reshapes whose target is computed a constant one: 0 where an axis is copied, -1 where it is free."""
     for node in g.nodes:
         if node.op != "Reshape" or isinstance(node.inputs[1], Constant):
@@ -75,7 +92,11 @@ def drop_expands(g: Graph, facts: Mapping[str, Any]) -> None:
             continue
         for here, other in ((0, 1), (1, 0)):
             tensor = node.inputs[here]
-            if tensor.inputs and tensor.inputs[0].op == "Expand" and isinstance(tensor.inputs[0].inputs[0], Constant):
+            if (
+                tensor.inputs
+                and tensor.inputs[0].op == "Expand"
+                and isinstance(tensor.inputs[0].inputs[0], Constant)
+            ):
                 shape = facts[node.outputs[0].name].shape
                 if facts[node.inputs[other].name].shape == shape:
                     node.inputs[here] = tensor.inputs[0].inputs[0]
@@ -99,7 +120,9 @@ def binary_inputs(g: Graph) -> set[str]:
         reads = [t.name for t in node.inputs if isinstance(t, Variable) and t.name]
         out = [t.name for t in node.outputs]
         source = binarised(node.outputs[0]) if node.outputs else None
-        if node.op in _NOT_NEGATIVE or (node.op == "Clip" and _floor(node) is not None and _floor(node) >= 0.0):
+        if node.op in _NOT_NEGATIVE or (
+            node.op == "Clip" and _floor(node) is not None and _floor(node) >= 0.0
+        ):
             half.update(out)
         elif source is not None:
             if not (node.op == "Sign" and source.name in half):
@@ -120,6 +143,7 @@ def _floor(node: Node) -> Any:
 
 def weight_position(node: Node, values: Mapping[str, Array]) -> int | None:
     """Which input of a layer holds its constant weights; None where the node is no layer."""
+
     def known(t: Tensor | None) -> bool:
         return t is not None and (isinstance(t, Constant) or t.name in values)
 
@@ -130,8 +154,9 @@ def weight_position(node: Node, values: Mapping[str, Array]) -> int | None:
     return 0 if node.op == "MatMul" and known(node.input(0)) else None
 
 
-def factor_layers(g: Graph, facts: Mapping[str, Any], values: dict[str, Array], inner: set[str],
-                  classifiers: set[str]) -> dict[str, Factored]:
+def factor_layers(
+    g: Graph, facts: Mapping[str, Any], values: dict[str, Array], inner: set[str], classifiers: set[str]
+) -> dict[str, Factored]:
     """Bring every inner layer into canonical form: signs alone in a binary layer, scale and bias behind it.
 
     Args:
@@ -149,7 +174,11 @@ def factor_layers(g: Graph, facts: Mapping[str, Any], values: dict[str, Array], 
         tensor = node.inputs[position]
         weight = tensor.values if isinstance(tensor, Constant) else values[tensor.name]
         reads = node.inputs[1 - position].name
-        axis = 0 if node.op == "Conv" or (node.op == "Gemm" and node.attrs.get("transB", 0)) or position == 0 else -1
+        axis = (
+            0
+            if node.op == "Conv" or (node.op == "Gemm" and node.attrs.get("transB", 0)) or position == 0
+            else -1
+        )
         plain = node.op != "Gemm" or (node.attrs.get("alpha", 1.0) == 1.0 and not node.attrs.get("transA", 0))
         scale = _magnitude(weight, axis) if reads in binary_in and plain and node.name in inner else None
         name = _origin(tensor)
@@ -220,10 +249,18 @@ def _signs(g: Graph, tensor: Tensor, weight: Array, scale: Array, values: Mappin
                     if np.array_equal(turn * turned, signs):
                         if turn == -1 and up and (value == 0).any():
                             continue
-                        kept = latent if isinstance(latent, Constant) and turn == 1 else Constant(
-                            g.fresh(_origin(latent) + "/latent"), np.ascontiguousarray(turn * value))
-                        made = sign_up(g, kept, value.dtype) if up and (value == 0).any() else g.node(
-                            "Sign", [kept], name="weight/sign").outputs[0]
+                        kept = (
+                            latent
+                            if isinstance(latent, Constant) and turn == 1
+                            else Constant(
+                                g.fresh(_origin(latent) + "/latent"), np.ascontiguousarray(turn * value)
+                            )
+                        )
+                        made = (
+                            sign_up(g, kept, value.dtype)
+                            if up and (value == 0).any()
+                            else g.node("Sign", [kept], name="weight/sign").outputs[0]
+                        )
                         nodes = [made.inputs[0]]
                         while nodes:
                             node = nodes.pop()
@@ -248,8 +285,11 @@ def _behind(g: Graph, node: Node, scale: Array | None, facts: Mapping[str, Any])
     last: Tensor = old
     made: list[Node] = []
     if scale is not None:
-        made.append(g.node("Mul", [last, g.constant(f"{node.name}/scale", scale.reshape(shape))],
-                           name=f"{node.name}/Mul"))
+        made.append(
+            g.node(
+                "Mul", [last, g.constant(f"{node.name}/scale", scale.reshape(shape))], name=f"{node.name}/Mul"
+            )
+        )
         last = made[-1].outputs[0]
     if bias is not None:
         value = bias.values * np.asarray(node.attrs.get("beta", 1.0), bias.values.dtype)

@@ -1,4 +1,4 @@
-"""`reptran-compile`: from arguments to an exit code. Heavy modules are imported when there is work for them."""
+"""`reptran-compile`: from arguments to an exit code. Heavy modules are imported once there is work."""
 
 from __future__ import annotations
 
@@ -68,12 +68,9 @@ def _run(arguments: Arguments) -> int:
 
 def _compile(arguments: Arguments) -> int:
     from reptran_compiler.compiler import compile_model
-    from reptran_compiler.model.io import check_writable
     from reptran_compiler.reporting import make_console, progress
 
     assert arguments.model is not None, "`parse` asks for a model"
-    if arguments.json is not None:
-        check_writable(arguments.json)
     try:
         with progress(make_console(stderr=True), quiet=arguments.quiet) as step:
             result = compile_model(
@@ -94,6 +91,7 @@ def _compile(arguments: Arguments) -> int:
                 external_data=arguments.external_data,
                 dump_dir=arguments.dump_dir,
                 map_file=arguments.map,
+                report_file=arguments.json,
                 dims=arguments.dims,
                 threads=arguments.threads,
                 progress=step,
@@ -111,12 +109,9 @@ def _compile(arguments: Arguments) -> int:
 
 
 def _report(summary: Summary, arguments: Arguments) -> None:
-    """Print the summary, and write it as JSON where that was asked for."""
-    from reptran_compiler.model.io import write_bytes
-    from reptran_compiler.reporting import make_console, print_summary, to_json
+    """Print the summary, on standard error where standard output is taken."""
+    from reptran_compiler.reporting import make_console, print_summary
 
-    if arguments.json is not None:
-        write_bytes(to_json(summary).encode() + b"\n", arguments.json)
     if arguments.quiet:
         return
     taken = "-" in (arguments.output, arguments.json, arguments.map)

@@ -42,7 +42,9 @@ def explain(arguments: Arguments) -> int:
     if not lines:
         known = {node.name for node in source.model.graph.node if node.name}
         if arguments.explain not in known:
-            raise BadInput(f"there is no node {arguments.explain!r} in {source.name}{_similar(arguments, known)}")
+            raise BadInput(
+                f"there is no node {arguments.explain!r} in {source.name}{_similar(arguments, known)}"
+            )
         lines = ["no rule looked at it: it begins no pattern"]
     console = make_console()
     console.print(f"{arguments.explain}:", soft_wrap=True)

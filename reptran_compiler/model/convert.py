@@ -10,8 +10,15 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from reptran_compiler.model.graph import Constant, Graph, Node, Tensor, Variable
 
-_PLAIN = {AttributeProto.FLOAT, AttributeProto.INT, AttributeProto.STRING, AttributeProto.TENSOR,
-          AttributeProto.FLOATS, AttributeProto.INTS, AttributeProto.STRINGS}
+_PLAIN = {
+    AttributeProto.FLOAT,
+    AttributeProto.INT,
+    AttributeProto.STRING,
+    AttributeProto.TENSOR,
+    AttributeProto.FLOATS,
+    AttributeProto.INTS,
+    AttributeProto.STRINGS,
+}
 
 
 def import_model(model: ModelProto) -> Graph:

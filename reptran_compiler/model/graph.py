@@ -68,8 +68,15 @@ class Graph:
         pinned: names of tensors that subgraphs (If, Loop) read; they must not vanish.
     """
 
-    def __init__(self, model: ModelProto, nodes: Iterable[Node], inputs: Iterable[Tensor],
-                 outputs: Iterable[Tensor], pinned: frozenset[str], names: set[str]) -> None:
+    def __init__(
+        self,
+        model: ModelProto,
+        nodes: Iterable[Node],
+        inputs: Iterable[Tensor],
+        outputs: Iterable[Tensor],
+        pinned: frozenset[str],
+        names: set[str],
+    ) -> None:
         self.model = model
         self.nodes = list(nodes)
         self.inputs = list(inputs)
@@ -91,12 +98,22 @@ class Graph:
         self._names.add(name)
         return name
 
-    def constant(self, hint: str, values: Array | Sequence[int] | Sequence[float], dtype: Any = None) -> Constant:
+    def constant(
+        self, hint: str, values: Array | Sequence[int] | Sequence[float], dtype: Any = None
+    ) -> Constant:
         """A new stored tensor with a fresh name."""
         return Constant(self.fresh(hint), np.array(values, dtype=dtype, order="C"))
 
-    def node(self, op: str, inputs: Sequence[Tensor | None], attrs: Mapping[str, Any] | None = None, *,
-             like: Node | None = None, name: str = "", outputs: int = 1) -> Node:
+    def node(
+        self,
+        op: str,
+        inputs: Sequence[Tensor | None],
+        attrs: Mapping[str, Any] | None = None,
+        *,
+        like: Node | None = None,
+        name: str = "",
+        outputs: int = 1,
+    ) -> Node:
         """A new operator with fresh output tensors; it is not in `nodes` yet.
 
         Args:

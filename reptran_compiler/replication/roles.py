@@ -61,8 +61,13 @@ def find_roles(g: Graph, facts: Mapping[str, Any]) -> Roles:
     """The connections of all layers of a graph."""
     layers = {node.name: at for node in g.nodes if (at := weight_index(node)) is not None}
     depthwise = frozenset(
-        node.name for node in g.nodes if node.op == "Conv" and node.name in layers
-        and node.attrs.get("group", 1) > 1 and _columns(node.inputs[1], facts) == 1)
+        node.name
+        for node in g.nodes
+        if node.op == "Conv"
+        and node.name in layers
+        and node.attrs.get("group", 1) > 1
+        and _columns(node.inputs[1], facts) == 1
+    )
     near = {t.name for t in g.inputs}
     for node in g.nodes:
         if node.op in ("Shape", "Size") or node.name in layers:

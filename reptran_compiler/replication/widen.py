@@ -17,12 +17,17 @@ Array = NDArray[Any]
 
 _UNARY = frozenset(
     "Relu Clip Sign Sigmoid Tanh Abs Neg HardSigmoid HardSwish LeakyRelu Elu Selu Softplus Softsign Exp Log Sqrt Erf "
-    "Gelu Identity Dropout Cast Not Floor Ceil Round Reciprocal ThresholdedRelu Celu Mish Sin Cos".split())
-_JOINT = frozenset("Add Sub Mul Div Pow Max Min Sum And Or Xor Equal Less Greater LessOrEqual GreaterOrEqual Where "
-                   "PRelu".split())
+    "Gelu Identity Dropout Cast Not Floor Ceil Round Reciprocal ThresholdedRelu Celu Mish Sin Cos".split()
+)
+_JOINT = frozenset(
+    "Add Sub Mul Div Pow Max Min Sum And Or Xor Equal Less Greater LessOrEqual GreaterOrEqual Where "
+    "PRelu".split()
+)
 _SPATIAL = frozenset("MaxPool AveragePool GlobalAveragePool GlobalMaxPool LpPool GlobalLpPool".split())
-_REDUCTIONS = frozenset("ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare "
-                        "ReduceLogSum ReduceLogSumExp".split())
+_REDUCTIONS = frozenset(
+    "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare "
+    "ReduceLogSum ReduceLogSumExp".split()
+)
 
 
 class CannotReplicate(Exception):
@@ -119,14 +124,23 @@ class Replication:
     def _shape(self, tensor: Tensor) -> tuple[int, ...]:
         return tuple(tensor.shape) if isinstance(tensor, Constant) else tuple(self.facts[tensor.name].shape)
 
-    def _op(self, op: str, inputs: list[Tensor], attrs: dict[str, Any] | None = None, *, name: str,
-            outputs: int = 1) -> Node:
+    def _op(
+        self,
+        op: str,
+        inputs: list[Tensor],
+        attrs: dict[str, Any] | None = None,
+        *,
+        name: str,
+        outputs: int = 1,
+    ) -> Node:
         node = self.graph.node(op, inputs, attrs, name=name, outputs=outputs)
         self.graph.nodes.append(node)
         return node
 
     def _tiled(self, tensor: Tensor, axis: int, rank: int, times: int, hint: str) -> Tensor:
-        repeats = self.graph.constant(f"{hint}/repeats", [times if a == axis else 1 for a in range(rank)], np.int64)
+        repeats = self.graph.constant(
+            f"{hint}/repeats", [times if a == axis else 1 for a in range(rank)], np.int64
+        )
         made: Tensor = self._op("Tile", [tensor, repeats], name=f"{hint}/Tile").outputs[0]
         return made
 
@@ -157,7 +171,9 @@ class Replication:
             made = self._again(maker, source, self.mean(source))
         elif not np.issubdtype(fact.dtype, np.floating):
             if not state.equal:
-                raise CannotReplicate(f"the copies of {name!r} ({fact.dtype}) may differ, and one value is needed")
+                raise CannotReplicate(
+                    f"the copies of {name!r} ({fact.dtype}) may differ, and one value is needed"
+                )
             made = self._copies(tensor, state, fact.rank)[0]
         else:
             copies = self._copies(tensor, state, fact.rank)
@@ -168,8 +184,14 @@ class Replication:
 
     def _again(self, maker: Node, old: Tensor, new: Tensor) -> Tensor:
         """The operators of a canonical binarisation once more, on another tensor."""
-        inputs = [new if t is old else self._again(t.inputs[0], old, new)
-                  if t.inputs and not isinstance(t, Constant) else t for t in maker.inputs]
+        inputs = [
+            new
+            if t is old
+            else self._again(t.inputs[0], old, new)
+            if t.inputs and not isinstance(t, Constant)
+            else t
+            for t in maker.inputs
+        ]
         made: Tensor = self._op(maker.op, inputs, dict(maker.attrs), name=f"{maker.name}/mean").outputs[0]
         return made
 
@@ -179,11 +201,17 @@ class Replication:
         sizes = [state.size] * self.beta
         if self.graph.opset >= 13:
             split = self.graph.constant(f"{tensor.name}/sizes", sizes, np.int64)
-            node = self._op("Split", [tensor, split], {"axis": state.axis}, name=f"{tensor.name}/Split",
-                            outputs=self.beta)
+            node = self._op(
+                "Split", [tensor, split], {"axis": state.axis}, name=f"{tensor.name}/Split", outputs=self.beta
+            )
         else:
-            node = self._op("Split", [tensor], {"axis": state.axis, "split": sizes}, name=f"{tensor.name}/Split",
-                            outputs=self.beta)
+            node = self._op(
+                "Split",
+                [tensor],
+                {"axis": state.axis, "split": sizes},
+                name=f"{tensor.name}/Split",
+                outputs=self.beta,
+            )
         return list(node.outputs)
 
     def _stem_tile(self, out: Tensor) -> None:
@@ -245,9 +273,28 @@ class Replication:
             return self._spatial
         if op in _REDUCTIONS:
             return self._reduction
-        carry: Callable[[Node, list[Wide | None]], None] | None = getattr(self, "_shape_op" if op == "Shape" else f"_{op.lower()}", None)
-        return carry if op in {"BatchNormalization", "Concat", "Split", "Slice", "Pad", "Reshape", "Flatten", "Squeeze",
-                               "Unsqueeze", "Transpose", "Shape", "Resize"} else None
+        carry: Callable[[Node, list[Wide | None]], None] | None = getattr(
+            self, "_shape_op" if op == "Shape" else f"_{op.lower()}", None
+        )
+        return (
+            carry
+            if op
+            in {
+                "BatchNormalization",
+                "Concat",
+                "Split",
+                "Slice",
+                "Pad",
+                "Reshape",
+                "Flatten",
+                "Squeeze",
+                "Unsqueeze",
+                "Transpose",
+                "Shape",
+                "Resize",
+            }
+            else None
+        )
 
     def _boundary(self, node: Node) -> None:
         axis, equal_rank = 1, 0
@@ -257,7 +304,11 @@ class Replication:
                 axis, equal_rank = state.axis, self.rank(tensor.name)
                 node.inputs[index] = self.mean(tensor)
         for out in list(node.outputs):
-            if not out.name or out.name not in self.facts or (not out.outputs and not self.graph.is_output(out)):
+            if (
+                not out.name
+                or out.name not in self.facts
+                or (not out.outputs and not self.graph.is_output(out))
+            ):
                 continue
             rank = self.rank(out.name)
             at = axis if rank == equal_rank else 1
@@ -277,13 +328,20 @@ class Replication:
     def _joint(self, node: Node, states: list[Wide | None]) -> None:
         out = node.outputs[0].name
         rank = self.rank(out)
-        placed = {(s.axis + rank - self.rank(t.name), s.outer) for t, s in zip(node.inputs, states, strict=True) if s}
+        placed = {
+            (s.axis + rank - self.rank(t.name), s.outer)
+            for t, s in zip(node.inputs, states, strict=True)
+            if s
+        }
         if len(placed) != 1:
             raise Boundary("wide operands have their channels on different axes")
         axis, outer = placed.pop()
         channels = self._shape(node.outputs[0])[axis]
         if outer != 1:
-            if any(s is None and self._shape(t)[-1:] not in ((), (1,)) for t, s in zip(node.inputs, states, strict=True)):
+            if any(
+                s is None and self._shape(t)[-1:] not in ((), (1,))
+                for t, s in zip(node.inputs, states, strict=True)
+            ):
                 raise Boundary("the copies lie interleaved")
             self.wide[out] = Wide(axis, channels, outer, all(s.equal for s in states if s))
             return
@@ -296,9 +354,12 @@ class Replication:
                 else:
                     node.inputs[index] = self._widened(tensor, axis, rank)
             elif state.size == 1 and channels > 1:
-                order = self.graph.constant(f"{tensor.name}/copies", np.repeat(np.arange(self.beta), channels), np.int64)
-                node.inputs[index] = self._op("Gather", [tensor, order], {"axis": state.axis},
-                                              name=f"{tensor.name}/Gather").outputs[0]
+                order = self.graph.constant(
+                    f"{tensor.name}/copies", np.repeat(np.arange(self.beta), channels), np.int64
+                )
+                node.inputs[index] = self._op(
+                    "Gather", [tensor, order], {"axis": state.axis}, name=f"{tensor.name}/Gather"
+                ).outputs[0]
         self.wide[out] = Wide(axis, channels, 1, all(s.equal for s in states if s))
 
     def _slope(self, tensor: Tensor, axis: int, rank: int) -> Tensor:
@@ -380,8 +441,9 @@ class Replication:
                 if shape[axis] == 1:
                     if isinstance(tensor, Constant):
                         times = [self.beta if a == axis else 1 for a in range(rank)]
-                        node.inputs[index] = Constant(self.graph.fresh(f"{tensor.name}/wide"),
-                                                      np.tile(tensor.values, times))
+                        node.inputs[index] = Constant(
+                            self.graph.fresh(f"{tensor.name}/wide"), np.tile(tensor.values, times)
+                        )
                     else:
                         node.inputs[index] = self._tiled(tensor, axis, rank, self.beta, tensor.name)
                 else:
@@ -440,14 +502,16 @@ class Replication:
         at = axes.index(state.axis)
         first, last, step = slice(starts[at], ends[at], steps[at]).indices(state.size)
         if step != 1:
-            if starts[at:at + 1] == [0] and step > 0 and ends[at] >= state.size and state.size % step == 0:
+            if starts[at : at + 1] == [0] and step > 0 and ends[at] >= state.size and state.size % step == 0:
                 self.wide[out] = Wide(state.axis, size, 1, state.equal)
                 return
             kept = np.arange(state.size)[slice(starts[at], ends[at], step)]
             order = np.concatenate([kept + r * state.size for r in range(self.beta)])
             index = self.graph.constant(f"{node.name}/channels", order, np.int64)
             rest = [i for i in range(len(axes)) if i != at]
-            gathered = self._op("Gather", [node.inputs[0], index], {"axis": state.axis}, name=f"{node.name}/Gather")
+            gathered = self._op(
+                "Gather", [node.inputs[0], index], {"axis": state.axis}, name=f"{node.name}/Gather"
+            )
             made = gathered.outputs[0]
             if rest:
                 node.inputs[0] = made
@@ -514,8 +578,9 @@ class Replication:
         rank = self.rank(node.inputs[0].name)
         if node.attrs.get("start", 0) or "end" in node.attrs:
             raise Boundary("reads a part of a shape")
-        factor = self.graph.constant(f"{node.name}/factor", [self.beta if a == state.axis else 1 for a in range(rank)],
-                                     np.int64)
+        factor = self.graph.constant(
+            f"{node.name}/factor", [self.beta if a == state.axis else 1 for a in range(rank)], np.int64
+        )
         out = node.outputs[0]
         made = self._op("Div", [out, factor], name=f"{node.name}/narrow").outputs[0]
         self._takes_place(out, made)
@@ -532,8 +597,9 @@ class Replication:
         target = node.inputs[1]
         if not isinstance(target, Constant):
             rank = self.rank(node.outputs[0].name)
-            factor = self.graph.constant(f"{node.name}/factor", [self.beta if a == place else 1 for a in range(rank)],
-                                         np.int64)
+            factor = self.graph.constant(
+                f"{node.name}/factor", [self.beta if a == place else 1 for a in range(rank)], np.int64
+            )
             node.inputs[1] = self._op("Mul", [target, factor], name=f"{node.name}/target").outputs[0]
         else:
             node.inputs[1] = self._scaled(target, place)
@@ -544,7 +610,7 @@ class Replication:
         assert state is not None
         before, after = self._dims(node.inputs[0]), self._dims(node.outputs[0])
         left = int(np.prod(before[: state.axis]))
-        size, inner_right = before[state.axis], int(np.prod(before[state.axis + 1:]))
+        size, inner_right = before[state.axis], int(np.prod(before[state.axis + 1 :]))
         done = 1
         for place, count in enumerate(after):
             if done * count > left or (done == left and count == size):
@@ -592,8 +658,9 @@ class Replication:
                 one.inputs[1] = self._scaled(target, place)
             else:
                 rank = self.rank(one.outputs[0].name)
-                factor = self.graph.constant(f"{one.name}/factor",
-                                             [self.beta if a == place else 1 for a in range(rank)], np.int64)
+                factor = self.graph.constant(
+                    f"{one.name}/factor", [self.beta if a == place else 1 for a in range(rank)], np.int64
+                )
                 one.inputs[1] = self._op("Mul", [target, factor], name=f"{one.name}/target").outputs[0]
         self.wide[back.outputs[0].name] = Wide(1, state.size, 1, False)
 
@@ -665,7 +732,9 @@ class Replication:
         """New weights: the stored tensor (the latent one of a binarisation) through `change`."""
         tensor = node.inputs[1]
         if isinstance(tensor, Constant):
-            return Constant(self.graph.fresh(f"{tensor.name}/rep"), np.ascontiguousarray(change(tensor.values)))
+            return Constant(
+                self.graph.fresh(f"{tensor.name}/rep"), np.ascontiguousarray(change(tensor.values))
+            )
         latent = _binarised(tensor)
         assert isinstance(latent, Constant)
         new = Constant(self.graph.fresh(f"{latent.name}/rep"), np.ascontiguousarray(change(latent.values)))
@@ -703,7 +772,7 @@ class Replication:
         out = node.outputs[0]
         axis = 1 if node.op == "Conv" else self.rank(out.name) - 1
         name, size, rank = out.name, self._shape(out)[axis], self.rank(out.name)
-        made = self._tiled(out, axis, rank, self.beta ** 2, node.name)
+        made = self._tiled(out, axis, rank, self.beta**2, node.name)
         self._takes_place(out, made)
         self.wide[name] = Wide(axis, size)
 
@@ -731,10 +800,16 @@ class Replication:
         binary = node.name in self.binary
 
         def change(w: Array) -> Array:
-            w = np.moveaxis(w, -2, 1) if columns_first and w.ndim == 2 and False else (w.T if columns_first else w)
+            w = (
+                np.moveaxis(w, -2, 1)
+                if columns_first and w.ndim == 2 and False
+                else (w.T if columns_first else w)
+            )
             inner = w.shape[1] // state.outer
-            wide = np.tile(w.reshape(w.shape[0], state.outer, 1, inner, *w.shape[2:]),
-                           (1, 1, self.beta, 1, *[1] * (w.ndim - 2)))
+            wide = np.tile(
+                w.reshape(w.shape[0], state.outer, 1, inner, *w.shape[2:]),
+                (1, 1, self.beta, 1, *[1] * (w.ndim - 2)),
+            )
             made = wide.reshape(w.shape[0], -1, *w.shape[2:])
             if not binary:
                 made = (made / self.beta).astype(w.dtype)
@@ -743,7 +818,9 @@ class Replication:
         node.inputs[1] = self._moved(node, change)
         if binary:
             out = node.outputs[0]
-            share = self.graph.constant(f"{node.name}/share", np.asarray(1 / self.beta, self.facts[out.name].dtype))
+            share = self.graph.constant(
+                f"{node.name}/share", np.asarray(1 / self.beta, self.facts[out.name].dtype)
+            )
             made = self._op("Mul", [out, share], name=f"{node.name}/mean").outputs[0]
             self._takes_place(out, made)
 

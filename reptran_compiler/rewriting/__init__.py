@@ -4,5 +4,17 @@ from reptran_compiler.rewriting.engine import Engine, Refused, RuleReport
 from reptran_compiler.rewriting.patterns import Match, Mismatch, PatternBuilder, match
 from reptran_compiler.rewriting.rules import Effect, Rule, preserves, reparametrises, rule
 
-__all__ = ["Effect", "Engine", "Match", "Mismatch", "PatternBuilder", "Refused", "Rule", "RuleReport", "match",
-           "preserves", "reparametrises", "rule"]
+__all__ = [
+    "Effect",
+    "Engine",
+    "Match",
+    "Mismatch",
+    "PatternBuilder",
+    "Refused",
+    "Rule",
+    "RuleReport",
+    "match",
+    "preserves",
+    "reparametrises",
+    "rule",
+]

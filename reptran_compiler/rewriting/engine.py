@@ -113,7 +113,9 @@ class Engine:
                 raise Refused(f"rule {rule.name!r} at {found.root.name!r}: nothing is known of {t.name!r}")
         free = [n for n in _inputs(before) if n not in {t.name for t in frontier}]
         if free:
-            raise Refused(f"rule {rule.name!r} at {found.root.name!r}: the rewrite no longer depends on {free[0]!r}")
+            raise Refused(
+                f"rule {rule.name!r} at {found.root.name!r}: the rewrite no longer depends on {free[0]!r}"
+            )
         for seed, special in ((0, False), (1, True)):
             feeds = {t.name: _feed(self.facts[t.name], seed + i, special) for i, t in enumerate(frontier)}
             _add_inputs(before, feeds)
@@ -140,8 +142,10 @@ class Engine:
         wrong = known & ~(np.abs(np.where(known, a, 0) - np.where(known, b, 0)) <= limit)
         if wrong.any():
             spot = tuple(int(i) for i in np.argwhere(wrong)[0])
-            raise Refused(f"{place} does not preserve values: {a[spot]:.7g} became {b[spot]:.7g} at {list(spot)}, "
-                          f"{int(wrong.sum())} of {wrong.size} values differ")
+            raise Refused(
+                f"{place} does not preserve values: {a[spot]:.7g} became {b[spot]:.7g} at {list(spot)}, "
+                f"{int(wrong.sum())} of {wrong.size} values differ"
+            )
 
 
 def _plain(body: Any, name: str) -> Any:

@@ -102,13 +102,15 @@ class PatternBuilder:
             raise AttributeError(op)
         return lambda *inputs, name="": Operator((op,), tuple(inputs), name)
 
-    def any(self, name: str = "", *, optional: bool = False,
-            test: Callable[[Tensor], bool] | None = None) -> Operand:
+    def any(
+        self, name: str = "", *, optional: bool = False, test: Callable[[Tensor], bool] | None = None
+    ) -> Operand:
         """Any tensor."""
         return Operand(name, optional=optional, test=test)
 
-    def const(self, name: str = "", *, optional: bool = False,
-              test: Callable[[Tensor], bool] | None = None) -> Operand:
+    def const(
+        self, name: str = "", *, optional: bool = False, test: Callable[[Tensor], bool] | None = None
+    ) -> Operand:
         """A stored tensor."""
         return Operand(name, constant=True, optional=optional, test=test)
 
@@ -140,8 +142,16 @@ def match(pattern: Operator, graph: Graph, root: Node) -> Match | Mismatch:
     worst: list[Mismatch] = []
     for bound, nodes in _operator(pattern, root, {}, {}, worst):
         inside = {id(n) for n in nodes.values()}
-        leak = next((t for n in nodes.values() if n is not root for t in n.outputs
-                     if graph.is_output(t) or any(id(r) not in inside for r in t.outputs)), None)
+        leak = next(
+            (
+                t
+                for n in nodes.values()
+                if n is not root
+                for t in n.outputs
+                if graph.is_output(t) or any(id(r) not in inside for r in t.outputs)
+            ),
+            None,
+        )
         if leak is None:
             return Match(graph, root, bound)
         worst.append(Mismatch(pattern.name or pattern.types[0], leak.name, "is also read outside the match"))
@@ -152,8 +162,13 @@ Bound = dict[str, Any]
 Nodes = dict[int, Node]
 
 
-def _operator(p: Operator, node: Node, bound: Bound, nodes: Nodes, why: list[Mismatch],
-              ) -> Iterator[tuple[Bound, Nodes]]:
+def _operator(
+    p: Operator,
+    node: Node,
+    bound: Bound,
+    nodes: Nodes,
+    why: list[Mismatch],
+) -> Iterator[tuple[Bound, Nodes]]:
     label = p.name or "/".join(p.types)
     if node.op_type not in p.types:
         why.append(Mismatch(label, node.name, f"is a {node.op_type}"))
@@ -176,8 +191,14 @@ def _operator(p: Operator, node: Node, bound: Bound, nodes: Nodes, why: list[Mis
         yield from _inputs(p, 0, order, bound, nodes, why)
 
 
-def _inputs(p: Operator, index: int, order: list[Tensor], bound: Bound, nodes: Nodes, why: list[Mismatch],
-            ) -> Iterator[tuple[Bound, Nodes]]:
+def _inputs(
+    p: Operator,
+    index: int,
+    order: list[Tensor],
+    bound: Bound,
+    nodes: Nodes,
+    why: list[Mismatch],
+) -> Iterator[tuple[Bound, Nodes]]:
     if index == len(p.inputs):
         yield bound, nodes
         return
@@ -186,8 +207,13 @@ def _inputs(p: Operator, index: int, order: list[Tensor], bound: Bound, nodes: N
         yield from _inputs(p, index + 1, order, now, seen, why)
 
 
-def _one(p: Pattern, tensor: Tensor | None, bound: Bound, nodes: Nodes, why: list[Mismatch],
-         ) -> Iterator[tuple[Bound, Nodes]]:
+def _one(
+    p: Pattern,
+    tensor: Tensor | None,
+    bound: Bound,
+    nodes: Nodes,
+    why: list[Mismatch],
+) -> Iterator[tuple[Bound, Nodes]]:
     if isinstance(p, Either):
         for choice in p.choices:
             yield from _one(choice, tensor, bound, nodes, why)

@@ -70,8 +70,11 @@ def rule(name: str, *, effect: Effect) -> Callable[[type], Rule]:
                 raise TypeError(f"rule {name!r} has no {part}")
         if effect.kind == "reparametrises" and not hasattr(body, "witness"):
             raise TypeError(f"rule {name!r} reparametrises but has no witness")
-        pattern = build(body.__dict__["pattern"] if not isinstance(body.__dict__["pattern"], staticmethod)
-                        else body.__dict__["pattern"].__func__)
+        pattern = build(
+            body.__dict__["pattern"]
+            if not isinstance(body.__dict__["pattern"], staticmethod)
+            else body.__dict__["pattern"].__func__
+        )
         return Rule(name, effect, body, pattern, (body.__doc__ or "").strip().split("\n")[0])
 
     return register
