@@ -20,8 +20,7 @@ def count_costs(transformation: Transformation, trial: Trial) -> tuple[Compariso
         The costs, or None and why they cannot be counted.
     """
     kinds = {
-        plan.name: LayerKind(cast(Role, plan.role), plan.binary, plan.factored_scale)
-        for plan in transformation.layers
+        plan.name: LayerKind(cast(Role, plan.role), plan.binary, plan.factored_scale) for plan in transformation.layers
     }
     shapes = trial.shapes if trial.dims else None
     try:
@@ -53,9 +52,7 @@ def layer_rows(
         change = changes.get(plan.name)
         rewritten = _rewritten(plan, change, before.get(plan.name), after.get(plan.name))
         if change is not None and (change.before or change.after):
-            row = LayerRow.of(
-                change, rewritten=rewritten, reason=plan.reason, rearranged=moved.get(plan.name)
-            )
+            row = LayerRow.of(change, rewritten=rewritten, reason=plan.reason, rearranged=moved.get(plan.name))
         else:
             row = LayerRow(
                 plan.name,
@@ -70,9 +67,7 @@ def layer_rows(
     return tuple(rows)
 
 
-def _rewritten(
-    plan: LayerPlan, change: LayerChange | None, before: NodeProto | None, after: NodeProto | None
-) -> bool:
+def _rewritten(plan: LayerPlan, change: LayerChange | None, before: NodeProto | None, after: NodeProto | None) -> bool:
     """Whether the layer reads or computes something else than it did."""
     if plan.role in ("stem", "narrow", "boundary"):
         return False
@@ -81,8 +76,7 @@ def _rewritten(
     if change is None or change.before is None or change.after is None:
         return False
     return (
-        change.before.weight_shape != change.after.weight_shape
-        or change.before.input_shape != change.after.input_shape
+        change.before.weight_shape != change.after.weight_shape or change.before.input_shape != change.after.input_shape
     )
 
 

@@ -24,7 +24,7 @@ from reptran_compiler.model.io import (
     write_model,
 )
 from reptran_compiler.pipeline import Options, Refusal, Transformation, transform
-from reptran_compiler.reporting import Step, Summary, VerificationSummary, silent
+from reptran_compiler.reporting import Step, Summary, VerificationSummary, silent, to_json
 from reptran_compiler.runtime import CannotFeed
 from reptran_compiler.trial import Trial, try_source
 from reptran_compiler.verification import CannotSpecify, specify
@@ -85,6 +85,7 @@ def compile_model(
     external_data: bool = False,
     dump_dir: PathLike | None = None,
     map_file: PathLike | None = None,
+    report_file: PathLike | None = None,
     dims: Mapping[str, int] | None = None,
     batches: Sequence[int] | None = None,
     threads: int = 1,
@@ -111,6 +112,7 @@ def compile_model(
         external_data: whether to write the weights to a file of their own, `OUTPUT.data`.
         dump_dir: a folder for the canonical source, the specification and the graph after each pass.
         map_file: a JSON file that says where each weight went.
+        report_file: a JSON file for the summary. It is written where verification fails, too.
         dims: sizes for runs of dynamic axes other than the batch, by the axis' name, or as "INPUT:AXIS".
         batches: batch sizes to verify with; 2 and 3 when absent.
         threads: threads of onnxruntime.
@@ -140,12 +142,13 @@ def compile_model(
         rules=tuple(rules),
     )
     target = None if output is None or dry_run else os.fspath(output)
-    for path in (target, map_file):
+    for path in (target, map_file, report_file):
         if path is not None:
             check_writable(path)
     progress("reading", 0, None)
     source = from_proto(model) if isinstance(model, ModelProto) else read_model(model)
-    check_apart(source, [path for path in (target, map_file) if path is not None], external_data)
+    written = [path for path in (target, map_file, report_file) if path is not None]
+    check_apart(source, written, external_data)
     return _Compilation(
         source=source,
         options=options,
@@ -154,6 +157,7 @@ def compile_model(
         external_data=external_data,
         dump_dir=None if dump_dir is None else Path(dump_dir),
         map_file=map_file,
+        report_file=report_file,
         dims=dims,
         batches=batches,
         threads=threads,
@@ -192,6 +196,7 @@ class _Compilation:
     external_data: bool
     dump_dir: Path | None
     map_file: PathLike | None
+    report_file: PathLike | None
     dims: Mapping[str, int] | None
     batches: Sequence[int] | None
     threads: int
@@ -233,6 +238,7 @@ class _Compilation:
         self._write_map(transformation)
         if self.output is not None:
             write_model(result, self.output, external=self.external_data)
+        self._write_report(summary)
         return CompileResult(result, summary, transformation, judgement)
 
     def _transformed(self, model: ModelProto) -> Transformation:
@@ -259,6 +265,7 @@ class _Compilation:
             ),
             status="unchanged",
         )
+        self._write_report(summary)
         return CompileResult(self.source.model, summary)
 
     def _summary(self, transformation: Transformation, trial: Trial) -> Summary:
@@ -295,6 +302,7 @@ class _Compilation:
         failures = (*judgement.failures, *more)
         if failures:
             failed = replace(summary, output=None, status="failed")
+            self._write_report(failed)
             raise VerificationFailed(f"verification failed: {failures[0]}", failed, failures)
         return summary
 
@@ -309,9 +317,7 @@ class _Compilation:
         for number, (name, model) in enumerate(transformation.stages, 1):
             stages.append((f"{number:02}-{_file_name(name)}", model))
         try:
-            spec = specify(
-                transformation.canonical, spec_options(transformation, self.options), dims=trial.dims
-            )
+            spec = specify(transformation.canonical, spec_options(transformation, self.options), dims=trial.dims)
             stages.append(("S", spec.model))
         except CannotSpecify as error:
             write_bytes(f"{error}\n".encode(), self.dump_dir / "S.error.txt")
@@ -322,6 +328,10 @@ class _Compilation:
         if self.map_file is not None:
             text = provenance.moves_json(transformation, self.options, self.source.digest)
             write_bytes(text.encode() + b"\n", self.map_file)
+
+    def _write_report(self, summary: Summary) -> None:
+        if self.report_file is not None:
+            write_bytes(to_json(summary).encode() + b"\n", self.report_file)
 
 
 def _file_name(text: str) -> str:

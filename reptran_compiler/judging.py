@@ -128,9 +128,7 @@ def judge(
     recipe = find_degenerate(source)
     total = 5 if recipe else 3
     step("verifying: source == canonical form", 0, total)
-    equivalence = check_equivalent(
-        source, transformation.canonical, batches=batches, dims=dims, threads=threads
-    )
+    equivalence = check_equivalent(source, transformation.canonical, batches=batches, dims=dims, threads=threads)
     step("verifying: the file", 1, total)
     well_formed = check_well_formed(transformation.result, source, batches=batches, dims=dims)
     step("verifying: every tensor against the specification", 2, total)
@@ -173,6 +171,4 @@ def _law(
     threads: int,
 ) -> LawReport:
     spec = spec_options(transformation, options)
-    return check_law(
-        transformation.canonical, transformation.result, spec, batches=batches, dims=dims, threads=threads
-    )
+    return check_law(transformation.canonical, transformation.result, spec, batches=batches, dims=dims, threads=threads)

@@ -26,9 +26,7 @@ def recorded_beta(model: ModelProto) -> str | None:
     return next((entry.value for entry in model.metadata_props if entry.key == PREFIX + "beta"), None)
 
 
-def record(
-    model: ModelProto, transformation: Transformation, options: Options, digest: str, *, verified: bool
-) -> None:
+def record(model: ModelProto, transformation: Transformation, options: Options, digest: str, *, verified: bool) -> None:
     """Write into a result's metadata what it was made from, and how; other metadata stays.
 
     Args:
@@ -130,7 +128,8 @@ def apply_move(move: WeightMove, weight: Array) -> Array:
     Returns:
         An array of `move.shape`.
     """
-    return weight.reshape(move.reshape).transpose(move.order).reshape(move.shape)
+    moved: Array = weight.reshape(move.reshape).transpose(move.order).reshape(move.shape)
+    return moved
 
 
 def stored_weights(model: ModelProto) -> dict[str, str]:

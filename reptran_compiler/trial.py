@@ -97,9 +97,7 @@ def _trial(
     notes = []
     if working != wanted:
         shown = " and ".join(map(str, working))
-        notes.append(
-            f"the batch axis is dynamic, but the model runs with batch {shown} only: verified with that"
-        )
+        notes.append(f"the batch axis is dynamic, but the model runs with batch {shown} only: verified with that")
     if missing:
         sizes = ", ".join(f"{name} = {dims[name]}" for name in missing)
         notes.append(f"dynamic axes were given a size for counting and verification: {sizes}")

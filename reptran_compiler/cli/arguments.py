@@ -121,9 +121,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("model", nargs="?", metavar="MODEL", help="an ONNX file; - for standard input")
     parser.add_argument("-o", "--output", metavar="OUT", help="the file to write; - for standard output")
-    parser.add_argument(
-        "--beta", type=_at_least_one, default=2, metavar="B", help="replication factor (default: 2)"
-    )
+    parser.add_argument("--beta", type=_at_least_one, default=2, metavar="B", help="replication factor (default: 2)")
     _add_rewriting(parser.add_argument_group("rewriting"))
     _add_passes(parser.add_argument_group("passes"))
     _add_verification(parser.add_argument_group("verification"))
@@ -179,9 +177,7 @@ def _add_passes(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_verification(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--no-verify", action="store_true", help="do not verify; the result is marked as unverified"
-    )
+    group.add_argument("--no-verify", action="store_true", help="do not verify; the result is marked as unverified")
     group.add_argument(
         "--dim",
         type=_dimension,
@@ -197,9 +193,7 @@ def _add_verification(group: argparse._ArgumentGroup) -> None:
 
 def _add_reports(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--dry-run", action="store_true", help="do everything but writing the model")
-    group.add_argument(
-        "--external-data", action="store_true", help="write weights to OUT.data (always so above 2 GB)"
-    )
+    group.add_argument("--external-data", action="store_true", help="write weights to OUT.data (always so above 2 GB)")
     group.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
     group.add_argument("--map", metavar="FILE", help="write where each weight went, as JSON")
     group.add_argument(

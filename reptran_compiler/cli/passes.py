@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from reptran_compiler.cli.arguments import Arguments
 from reptran_compiler.errors import BadInput
@@ -42,9 +43,8 @@ def explain(arguments: Arguments) -> int:
     if not lines:
         known = {node.name for node in source.model.graph.node if node.name}
         if arguments.explain not in known:
-            raise BadInput(
-                f"there is no node {arguments.explain!r} in {source.name}{_similar(arguments, known)}"
-            )
+            similar = _similar(arguments.explain, known)
+            raise BadInput(f"there is no node {arguments.explain!r} in {source.name}{similar}")
         lines = ["no rule looked at it: it begins no pattern"]
     console = make_console()
     console.print(f"{arguments.explain}:", soft_wrap=True)
@@ -94,15 +94,16 @@ def available_rules(options: Options) -> Sequence[Rule]:
         return tuple(listed(options))
     from reptran_passes import binarisation
 
-    return tuple(binarisation.RULES)
+    rules: list[Any] = list(binarisation.RULES)
+    return tuple(rules)
 
 
 def _reports(transformation: Transformation) -> Sequence[RuleReport]:
     return tuple(getattr(transformation, "reports", ()))
 
 
-def _similar(arguments: Arguments, known: set[str]) -> str:
+def _similar(name: str, known: set[str]) -> str:
     import difflib
 
-    close = difflib.get_close_matches(arguments.explain or "", sorted(known), 3)
+    close = difflib.get_close_matches(name, sorted(known), 3)
     return f"; there are {', '.join(map(repr, close))}" if close else ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped,unused-ignore]
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from reptran_compiler.errors import BadInput
@@ -282,8 +282,7 @@ def _embed(tensor: TensorProto, place: Path, called: str) -> None:
         raise ModelFileError(f"{what} has an offset or a length that is no number") from None
     if offset < 0 or length < 0 or offset + length > size:
         raise ModelFileError(
-            f"{what} is too short: {place.name} has {size:,} bytes, "
-            f"{length:,} from byte {offset:,} on are asked for"
+            f"{what} is too short: {place.name} has {size:,} bytes, {length:,} from byte {offset:,} on are asked for"
         )
     try:
         with place.open("rb") as file:
@@ -339,7 +338,8 @@ def _set(message: object, name: str, value: object) -> None:
 
 def _serialised(model: ModelProto) -> bytes:
     try:
-        return model.SerializeToString()
+        payload: bytes = model.SerializeToString()
+        return payload
     except (EncodeError, ValueError) as error:
         raise ModelFileError(f"the model cannot be serialised: {_why(error)}") from None
 

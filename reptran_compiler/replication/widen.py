@@ -612,7 +612,7 @@ class Replication:
         left = int(np.prod(before[: state.axis]))
         size, inner_right = before[state.axis], int(np.prod(before[state.axis + 1 :]))
         done = 1
-        for place, count in enumerate(after):
+        for place, count in enumerate(after):  # noqa: B007
             if done * count > left or (done == left and count == size):
                 break
             done *= count
