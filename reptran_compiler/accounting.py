@@ -36,9 +36,17 @@ def cost_violations(costs: Comparison | None, options: Options, moved: Mapping[s
     found = [f"weights of {name} are not those of the source" for name, same in moved.items() if not same]
     if costs is not None:
         found += costs.violations
-        if options.scope == "layer" and not costs.totals_equal:
-            found.append("parameters or multiply-accumulates changed, which scope layer promises they do not")
+        if options.scope == "layer" and not _totals_kept(costs, options):
+            found.append("parameters or multiply-accumulates grew, which scope layer promises they do not")
     return tuple(found)
+
+
+def _totals_kept(costs: Comparison, options: Options) -> bool:
+    """Whether totals are as scope `layer` promises; folding may turn statistics and scales into fewer numbers."""
+    if options.bn == "keep":
+        return costs.totals_equal
+    before, after = costs.before, costs.after
+    return before.macs == after.macs and before.bops == after.bops and after.trainable <= before.trainable
 
 
 def layer_rows(

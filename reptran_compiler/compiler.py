@@ -25,7 +25,7 @@ from reptran_compiler.model.io import (
 )
 from reptran_compiler.pipeline import Options, Refusal, Transformation, transform
 from reptran_compiler.reporting import Step, Summary, VerificationSummary, silent, to_json
-from reptran_compiler.runtime import CannotFeed
+from reptran_compiler.runtime import CannotFeed, RuntimeFailure
 from reptran_compiler.trial import Trial, try_source
 from reptran_compiler.verification import CannotSpecify, specify
 from reptran_compiler.version import __version__
@@ -208,7 +208,7 @@ class _Compilation:
         recorded = provenance.recorded_beta(source)
         if options.beta > 1 and recorded is not None:
             raise NothingToDo(
-                f"{self.source.name} is already a Rep network: it was compiled with beta {recorded}. "
+                f"{_called(self.source.name)} is already a Rep network: it was compiled with beta {recorded}. "
                 "Compile the model that it was made from."
             )
         self.step("running the source", 0, None)
@@ -216,7 +216,7 @@ class _Compilation:
         if options.beta == 1:
             return self._unchanged(trial)
         self.step("rewriting", 0, None)
-        transformation = self._transformed(source)
+        transformation = self._transformed(source, trial)
         result = transformation.result
         provenance.record(result, transformation, options, self.source.digest, verified=self.verify)
         self._dump(transformation, trial)
@@ -231,7 +231,7 @@ class _Compilation:
                 dims=trial.dims,
                 threads=self.threads,
                 step=self.step,
-                retransform=lambda copy, _: self._transformed(copy),
+                retransform=lambda copy, _: self._transformed(copy, trial),
             )
             summary = self._verified(summary, judgement)
         self.step("writing", 0, None)
@@ -241,11 +241,18 @@ class _Compilation:
         self._write_report(summary)
         return CompileResult(result, summary, transformation, judgement)
 
-    def _transformed(self, model: ModelProto) -> Transformation:
+    def _transformed(self, model: ModelProto, trial: Trial) -> Transformation:
         try:
             return transform(model, self.options)
         except CannotFeed as error:
             raise BadInput(f"the model's inputs cannot be fed: {error}") from None
+        except RuntimeFailure as error:
+            if not trial.limited:
+                raise
+            raise BadInput(
+                "the batch axis is dynamic, but the model does not run with every batch: export it again, with a "
+                f"fixed batch or one that is dynamic throughout ({error})"
+            ) from None
 
     def _unchanged(self, trial: Trial) -> CompileResult:
         if self.output is not None:
@@ -332,6 +339,10 @@ class _Compilation:
     def _write_report(self, summary: Summary) -> None:
         if self.report_file is not None:
             write_bytes(to_json(summary).encode() + b"\n", self.report_file)
+
+
+def _called(name: str) -> str:
+    return "standard input" if name == STREAM else name
 
 
 def _file_name(text: str) -> str:

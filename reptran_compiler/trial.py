@@ -33,12 +33,14 @@ class Trial:
         dims: sizes of its other dynamic axes, as `runtime.random_feeds` takes them.
         shapes: whole shapes of its inputs, at the first batch size.
         notes: what the user should know of them.
+        limited: whether a batch size was refused though the axis is dynamic.
     """
 
     batches: tuple[int, ...]
     dims: Mapping[str, int] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    limited: bool = False
 
 
 def try_source(
@@ -103,7 +105,7 @@ def _trial(
         notes.append(f"dynamic axes were given a size for counting and verification: {sizes}")
     feeds = random_feeds(model, batch=working[0], dims=dims)
     shapes = {name: array.shape for name, array in feeds.items()}
-    return Trial(working, dims, shapes, tuple(notes))
+    return Trial(working, dims, shapes, tuple(notes), working != wanted)
 
 
 def _working(

@@ -120,7 +120,7 @@ def test_a_compilation_is_verified_counted_and_written(hand: ByHand, path: Path,
     assert result.verified
     summary = result.summary
     assert summary.verification.passed
-    assert summary.verification.pairs_compared == summary.verification.pairs_required > 10
+    assert summary.verification.pairs_compared == summary.verification.pairs_required >= 8
     assert summary.verification.batches == (2, 3)
     assert summary.costs is not None and summary.costs.invariant
     rows = {row.name: row for row in summary.layers}
