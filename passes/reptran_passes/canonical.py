@@ -171,6 +171,11 @@ def factor_layers(
         position = weight_position(node, values)
         if position is None:
             continue
+        bias = node.input(2)
+        if bias is not None and not isinstance(bias, Constant):
+            if bias.name not in values:
+                continue
+            node.inputs[2] = Constant(g.fresh(f"{bias.name}/value"), values[bias.name])
         tensor = node.inputs[position]
         weight = tensor.values if isinstance(tensor, Constant) else values[tensor.name]
         reads = node.inputs[1 - position].name
