@@ -243,7 +243,7 @@ class _Compilation:
 
     def _transformed(self, model: ModelProto, trial: Trial) -> Transformation:
         try:
-            return transform(model, self.options)
+            return transform(model, replace(self.options, dims=tuple(sorted((trial.dims or {}).items()))))
         except CannotFeed as error:
             raise BadInput(f"the model's inputs cannot be fed: {error}") from None
         except RuntimeFailure as error:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import runpy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from onnx import ModelProto
 from reptran_compiler.model import Constant, Graph, export_model, import_model
 from reptran_compiler.replication import CannotReplicate, Replication, find_roles
 from reptran_compiler.replication.widen import Decision, WeightMove
-from reptran_compiler.rewriting import Engine, Refused
+from reptran_compiler.rewriting import Engine, Refused, Rule, RuleReport
 from reptran_compiler.runtime import TensorFact, probe, random_feeds, tensor_facts
 from reptran_compiler.verification.cutpoints import data_tensors
 from reptran_compiler.verification.protograph import ProtoGraph
@@ -36,6 +38,7 @@ class Options:
     strict: bool = False
     passes: tuple[str, ...] | None = None
     rules: tuple[str, ...] = ()
+    dims: tuple[tuple[str, int], ...] = ()
 
 
 class Refusal(Exception):
@@ -73,6 +76,7 @@ class Transformation:
     notes: tuple[str, ...]
     stages: tuple[tuple[str, ModelProto], ...]
     moves: tuple[WeightMove, ...]
+    reports: tuple[RuleReport, ...] = ()
 
 
 def transform(model: ModelProto, options: Options) -> Transformation:
@@ -83,7 +87,7 @@ def transform(model: ModelProto, options: Options) -> Transformation:
     """
     if any(node.op_type in ("Tile", "Expand") and _already(model) for node in model.graph.node):
         raise Refusal("the model is a Rep network already (a binary convolution's output is repeated)")
-    canonical, facts, factored = canonicalise(model)
+    canonical, facts, factored, reports = canonicalise(model, options)
     graph = import_model(canonical)
     roles = find_roles(graph, facts)
     excluded = _named(options.exclude, frozenset(roles.layers), "--exclude")
@@ -134,18 +138,53 @@ def transform(model: ModelProto, options: Options) -> Transformation:
     others = tuple((d.node, d.reason) for d in decisions if d.role == "boundary" and d.node not in factored)
     stages = (("canonical", canonical), ("replicated", wide), ("result", result))
     return Transformation(
-        canonical, result, plans, others, excluded, included, (), stages, tuple(replication.moves)
+        canonical, result, plans, others, excluded, included, (), stages, tuple(replication.moves), reports
     )
 
 
-def canonicalise(model: ModelProto) -> tuple[ModelProto, dict[str, TensorFact], Mapping[str, Any]]:
+def available_rules(options: Options) -> tuple[Rule, ...]:
+    """The rules of a compilation in their order: built in, from the entry points, from `--rules` files.
+
+    Raises:
+        Refusal: a file does not load or holds no rule, or `--passes` names a rule that there is not.
+    """
+    from reptran_passes import binarisation
+
+    rules: list[Rule] = list(binarisation.RULES)
+    for point in sorted(entry_points(group="reptran_compiler.passes"), key=lambda each: each.name):
+        rules.append(point.load())
+    for file in options.rules:
+        rules += _rules_of(file)
+    if options.passes is None:
+        return tuple(rules)
+    known = {rule.name: rule for rule in rules}
+    unknown = [name for name in options.passes if name not in known]
+    if unknown:
+        raise Refusal(f"--passes {unknown[0]!r}: no such pass; there are {', '.join(known)}", 2)
+    return tuple(known[name] for name in options.passes)
+
+
+def _rules_of(file: str) -> list[Rule]:
+    try:
+        found = runpy.run_path(file)
+    except Exception as error:
+        raise Refusal(f"--rules {file}: {type(error).__name__}: {error}", 2) from None
+    rules = [value for value in found.values() if isinstance(value, Rule)]
+    if not rules:
+        raise Refusal(f"--rules {file}: defines no rule", 2)
+    return rules
+
+
+def canonicalise(
+    model: ModelProto, options: Options
+) -> tuple[ModelProto, dict[str, TensorFact], Mapping[str, Any], tuple[RuleReport, ...]]:
     """The canonical form of a model, shapes of its tensors at batch 2, and what factoring found of each layer."""
-    from reptran_passes import binarisation, canonical
+    from reptran_passes import canonical
 
     view = ProtoGraph(model)
     data = data_tensors(view)
     names = [n for node in model.graph.node for n in node.output if n and n not in data]
-    feeds = [random_feeds(model, batch=batch) for batch in (2, 3)]
+    feeds = [random_feeds(model, batch=batch, dims=dict(options.dims)) for batch in (2, 3)]
     runs = [probe(model, feed, values=names)[1] for feed in feeds]
     facts = dict(tensor_facts(model, feeds[0]))
     later = tensor_facts(model, feeds[1])
@@ -158,10 +197,10 @@ def canonicalise(model: ModelProto) -> tuple[ModelProto, dict[str, TensorFact], 
     }
     engine = Engine(graph, facts, uniform=uniform, data=data)
     try:
-        for rule in binarisation.RULES:
+        for rule in available_rules(options):
             engine.apply(rule)
     except Refused as error:
-        raise Refusal(str(error), 4) from None
+        raise Refusal(str(error)) from None
     canonical.settle_reshapes(graph, runs, [{n: f.shape for n, f in some.items()} for some in (facts, later)])
     canonical.drop_expands(graph, facts)
     for node in graph.nodes:
@@ -187,7 +226,7 @@ def canonicalise(model: ModelProto) -> tuple[ModelProto, dict[str, TensorFact], 
     graph.tidy()
     made = export_model(graph)
     facts = dict(tensor_facts(made, feeds[0]))
-    return made, facts, factored
+    return made, facts, factored, tuple(engine.reports.values())
 
 
 def _stem_inputs(graph: Graph, roles: Any) -> set[str]:

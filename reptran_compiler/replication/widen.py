@@ -756,8 +756,9 @@ class Replication:
             order = (0, 2, 3, 1, 4, *range(5, 5 + len(rest)))
             final = (g * rows, outer * b * columns, *rest)
             made = w.reshape(split).transpose(order).reshape(final)
-            if not filters_last:
-                self.moves.append(WeightMove(node.name, _stored(node.inputs[1]), "", split, order, final))
+            if filters_last:
+                split, order, final = (outer, columns, b, rows), (0, 2, 1, 3), final[::-1]
+            self.moves.append(WeightMove(node.name, _stored(node.inputs[1]), "", split, order, final))
             return made.T if filters_last else made
 
         return self._moved(node, change)

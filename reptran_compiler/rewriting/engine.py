@@ -15,7 +15,7 @@ from reptran_compiler.rewriting.patterns import Match, Mismatch, RequirementNotM
 from reptran_compiler.rewriting.rules import Rule
 from reptran_compiler.runtime import TensorFact, generator, is_float, run
 
-_ROUNDING = 2e-5
+_ROUNDING = 2e-6
 
 
 class Refused(Exception):
