@@ -190,6 +190,7 @@ def canonicalise(
     later = tensor_facts(model, feeds[1])
     graph = import_model(model)
     graph.tidy()
+    canonical.drop_identities(graph)
     uniform = {
         n: float(a.reshape(-1)[0])
         for n, a in runs[0].items()
@@ -219,10 +220,6 @@ def canonicalise(
     classifiers = {n.name for n in graph.nodes if n.name in roles.layers and roles.is_classifier(n)}
     factored = canonical.factor_layers(graph, facts, values, inner, classifiers)
     canonical.fold_constants(graph, runs)
-    for node in graph.nodes:
-        for position, t in enumerate(node.inputs):
-            if t.inputs and t.inputs[0].op == "Identity" and isinstance(t.inputs[0].inputs[0], Constant):
-                node.inputs[position] = t.inputs[0].inputs[0]
     graph.tidy()
     made = export_model(graph)
     facts = dict(tensor_facts(made, feeds[0]))

@@ -85,6 +85,14 @@ def settle_reshapes(
     g.tidy()
 
 
+def drop_identities(g: Graph) -> None:
+    """Let readers of an Identity read what it reads; one whose output is a graph output stays."""
+    for node in g.nodes:
+        if node.op_type == "Identity" and not g.is_output(node.outputs[0]):
+            g.redirect(node.outputs[0], node.inputs[0])
+    g.tidy()
+
+
 def drop_expands(g: Graph, facts: Mapping[str, Any]) -> None:
     """Let an Add (Sub, Mul, Div) broadcast a constant itself, instead of reading it expanded."""
     for node in g.nodes:

@@ -102,7 +102,7 @@ def _store(stored: dict[str, TensorProto], tensor: Constant) -> None:
         copy.name = tensor.name
         stored[tensor.name] = copy
         return
-    stored[tensor.name] = numpy_helper.from_array(np.ascontiguousarray(values), tensor.name)
+    stored[tensor.name] = numpy_helper.from_array(np.asarray(values, order="C"), tensor.name)
 
 
 def _without_graph(model: ModelProto) -> ModelProto:
