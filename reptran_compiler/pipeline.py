@@ -184,7 +184,7 @@ def canonicalise(
     view = ProtoGraph(model)
     data = data_tensors(view)
     names = [n for node in model.graph.node for n in node.output if n and n not in data]
-    feeds = [random_feeds(model, batch=batch, dims=dict(options.dims)) for batch in (2, 3)]
+    feeds = [random_feeds(model, batch=batch, dims=dict(options.dims)) for batch in (2, 5)]
     runs = [probe(model, feed, values=names)[1] for feed in feeds]
     facts = dict(tensor_facts(model, feeds[0]))
     later = tensor_facts(model, feeds[1])
