@@ -188,12 +188,19 @@ def canonicalise(
     runs = [probe(model, feed, values=names)[1] for feed in feeds]
     facts = dict(tensor_facts(model, feeds[0]))
     later = tensor_facts(model, feeds[1])
+    if options.dims and any(node.op in ("Shape", "Size") and node.inputs[0] in data for node in view.nodes):
+        raise Refusal(
+            "the model computes shapes while axes besides the batch are dynamic; export it with fixed image sizes"
+        )
+    whole = runs[0]
+    proven = _proven(view, data, runs)
+    runs = [{name: value for name, value in run.items() if name in proven} for run in runs]
     graph = import_model(model)
     graph.tidy()
     canonical.drop_identities(graph)
     uniform = {
         n: float(a.reshape(-1)[0])
-        for n, a in runs[0].items()
+        for n, a in whole.items()
         if a.size and a.dtype.kind == "f" and bool((a == a.reshape(-1)[0]).all())
     }
     engine = Engine(graph, facts, uniform=uniform, data=data)
@@ -224,6 +231,32 @@ def canonicalise(
     made = export_model(graph)
     facts = dict(tensor_facts(made, feeds[0]))
     return made, facts, factored, tuple(engine.reports.values())
+
+
+_AFFINE_IN_SIZES = frozenset(
+    "Shape Gather Slice Concat Unsqueeze Squeeze Cast Identity Reshape Transpose Add Sub Neg".split()
+)
+
+
+def _proven(view: ProtoGraph, data: frozenset[str], runs: list[dict[str, Array]]) -> frozenset[str]:
+    """Tensors that are affine in the batch size, and what is computed from those of them that never change.
+
+    An affine function that is equal at two sizes is constant; of any other (Min, a division that rounds down,
+    a comparison) equality at two sizes proves nothing.
+    """
+    fixed, affine = set(view.initializers), set(view.initializers)
+    for node in view.nodes:
+        if any(name in data for name in node.outputs):
+            continue
+        reads = [name for name in node.reads if node.op != "Shape"]
+        settled = node.op != "Shape" and all(name in fixed for name in reads)
+        scaled = node.op == "Mul" and sum(name not in fixed for name in reads) == 1
+        if settled or ((node.op in _AFFINE_IN_SIZES or scaled) and all(name in affine for name in reads)):
+            affine.update(node.outputs)
+            same = all(n in runs[0] and n in runs[1] and np.array_equal(runs[0][n], runs[1][n]) for n in node.outputs)
+            if settled or same:
+                fixed.update(node.outputs)
+    return frozenset(affine)
 
 
 def _stem_inputs(graph: Graph, roles: Any) -> set[str]:
