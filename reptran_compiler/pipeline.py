@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import re
-import runpy
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.metadata import entry_points
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
 from onnx import ModelProto
 
-from reptran_compiler.model import Constant, Graph, export_model, import_model
-from reptran_compiler.replication import CannotReplicate, Replication, find_roles
-from reptran_compiler.replication.widen import Decision, WeightMove
-from reptran_compiler.rewriting import Engine, Refused, Rule, RuleReport
-from reptran_compiler.runtime import TensorFact, probe, random_feeds, tensor_facts
-from reptran_compiler.verification.cutpoints import data_tensors
-from reptran_compiler.verification.protograph import ProtoGraph
+from reptran_compiler.model import Graph, Node, Tensor, export_model, import_model
+from reptran_compiler.model.symbolic import Symbols, symbolic
+from reptran_compiler.replication import Copies, Decision, Layers, Plan, WeightMove, WideFacts
+from reptran_compiler.rewriting import (
+    CannotContinue,
+    Engine,
+    Facts,
+    NoSuchRule,
+    Refused,
+    Rule,
+    RuleReport,
+    known_rules,
+    select,
+)
+from reptran_compiler.runtime import TensorFact, random_feeds, tensor_facts
 
-Array = NDArray[Any]
+#: Batch sizes of the two runs whose shapes rules are executed with. The judge runs others.
+_CASES = (2, 5)
+#: How often the canonicalising rules go round, at most: rules may lay bare what earlier ones look for.
+_ROUNDS = 4
+#: Passes that an option asks for; without it they are not run.
+_KEPT_BN = ("fold-bn", "merge-scales", "scale-before-offset", "merge-offsets")
+_BAKED = ("bake-weights",)
 
 
 @dataclass(frozen=True)
@@ -39,19 +48,36 @@ class Options:
     passes: tuple[str, ...] | None = None
     rules: tuple[str, ...] = ()
     dims: tuple[tuple[str, int], ...] = ()
+    check: bool = True
 
 
 class Refusal(Exception):
-    """The compiler refuses a model or an option. `exit_code` is 1 (nothing to do) or 2 (bad input)."""
+    """The compiler refuses a model or an option.
 
-    def __init__(self, message: str, exit_code: int = 1) -> None:
+    Attributes:
+        exit_code: 1 (nothing to do, or a check failed) or 2 (bad input).
+        reproducer: models of the region that a rule changed, by file name; empty where no rule is at fault.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1, reproducer: Mapping[str, ModelProto] | None = None) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+        self.reproducer = dict(reproducer or {})
 
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """What became of a layer."""
+    """What became of a layer.
+
+    Attributes:
+        name: of its node.
+        op: its operator type.
+        role: "stem", "repconv", "classifier", "depthwise", "boundary" or "narrow".
+        binary: whether it convolves binarised maps with signs.
+        reason: why it is a boundary, or was left alone.
+        source_weight: the file's initializer that its weights are, or are computed from.
+        factored_scale: whether a magnitude per filter was factored out of its weights.
+    """
 
     name: str
     op: str
@@ -59,13 +85,22 @@ class LayerPlan:
     binary: bool
     reason: str
     source_weight: str
-    result_weight: str
     factored_scale: bool
 
 
 @dataclass(frozen=True)
 class Transformation:
-    """A canonical source G and its result R, with everything that is known of how R came about."""
+    """A canonical source G and its result R, with everything that is known of how R came about.
+
+    Attributes:
+        canonical, result: G and R.
+        layers: what became of each layer, in the source's order.
+        boundaries: other operators that carry no replication, with the reason.
+        excluded, included: the layers that the options name.
+        stages: the graph after each phase, by name.
+        moves: how weights were rearranged.
+        reports: what each rule did, in their order.
+    """
 
     canonical: ModelProto
     result: ModelProto
@@ -79,193 +114,192 @@ class Transformation:
     reports: tuple[RuleReport, ...] = ()
 
 
+@dataclass
+class _Canonical:
+    """A source in canonical form, and what was found of its layers on the way there."""
+
+    model: ModelProto
+    cases: tuple[Mapping[str, TensorFact], ...]
+    binary: frozenset[str]
+    origins: Mapping[str, str]
+    scaled: frozenset[str]
+    layers: frozenset[str]
+    binarised: bool
+    reports: list[RuleReport] = field(default_factory=list)
+    stages: list[tuple[str, ModelProto]] = field(default_factory=list)
+
+
 def transform(model: ModelProto, options: Options) -> Transformation:
     """Canonicalise and replicate a model.
 
     Raises:
-        Refusal: nothing can be rewritten, a regular expression names no layer, or copies of integers differ.
+        Refusal: nothing can be rewritten, a regular expression names no layer, a rule broke its declaration, or
+            copies of integers differ.
     """
-    if any(node.op_type in ("Tile", "Expand") and _already(model) for node in model.graph.node):
-        raise Refusal("the model is a Rep network already (a binary convolution's output is repeated)")
-    canonical, facts, factored, reports = canonicalise(model, options)
-    graph = import_model(canonical)
-    roles = find_roles(graph, facts)
-    excluded = _named(options.exclude, frozenset(roles.layers), "--exclude")
-    included = _named(options.include, frozenset(roles.layers), "--include")
-    excluded -= included
-    binary = frozenset(name for name, what in factored.items() if what.binary)
-    replication = Replication(graph, facts, options.beta, "network", options.fc, excluded, included, binary)
+    rules = available_rules(options)
     try:
-        replication.run()
-        if options.scope == "layer":
-            graph, replication = _drop_ins(canonical, facts, options, replication, binary)
-    except CannotReplicate as error:
+        found = _canonicalise(model, options, [rule for rule in rules if rule.phase == "canonicalise"])
+        excluded = _named(options.exclude, found.layers, "--exclude")
+        included = _named(options.include, found.layers, "--include")
+        plan = Plan(options.beta, options.scope, options.fc, excluded - included, included, found.binary)
+        return _replicate(found, options, plan, rules)
+    except CannotContinue as error:
         raise Refusal(str(error)) from None
-    decisions = replication.decisions
-    if not any(d.role == "repconv" for d in decisions):
-        raise Refusal(
-            "the model has no layer that can be rewritten"
-            + "".join(f"; {d.node}: {d.role} {d.reason}" for d in decisions[:5])
-        )
-    if not any(
-        d.role == "repconv" and factored[d.node].binary or d.role == "boundary" for d in decisions
-    ) and not (any(node.op == "Sign" or node.op == "Where" for node in graph.nodes)):
-        raise Refusal("the model has no binary layer: no layer reads a binarised map")
-    blocked = [d for d in decisions if d.role == "boundary"]
-    if options.strict and blocked:
-        raise Refusal(f"boundary at {blocked[0].node!r}: {blocked[0].reason} (--strict)")
-    wide = export_model(graph)
-    if options.weights == "binary":
-        _bake(graph)
-    if options.bn == "fold":
-        fold_batch_norms(graph, {name: fact.rank for name, fact in facts.items()})
-    graph.tidy()
-    result = export_model(graph)
-    plans = tuple(
-        LayerPlan(
-            d.node,
-            d.op,
-            d.role,
-            factored[d.node].binary,
-            d.reason,
-            factored[d.node].weight,
-            "",
-            factored[d.node].scaled,
-        )
-        for d in decisions
-        if d.node in factored
-    )
-    others = tuple((d.node, d.reason) for d in decisions if d.role == "boundary" and d.node not in factored)
-    stages = (("canonical", canonical), ("replicated", wide), ("result", result))
-    return Transformation(
-        canonical, result, plans, others, excluded, included, (), stages, tuple(replication.moves), reports
-    )
+    except Refused as error:
+        raise Refusal(str(error), reproducer=_reproducer(error)) from error
 
 
 def available_rules(options: Options) -> tuple[Rule, ...]:
-    """The rules of a compilation in their order: built in, from the entry points, from `--rules` files.
+    """The rules of a compilation in their order: built in, from entry points, from `--rules` files.
 
     Raises:
-        Refusal: a file does not load or holds no rule, or `--passes` names a rule that there is not.
+        Refusal: a source of rules cannot be used, or `--passes` names a rule that there is not.
     """
-    from reptran_passes import binarisation
-
-    rules: list[Rule] = list(binarisation.RULES)
-    for point in sorted(entry_points(group="reptran_compiler.passes"), key=lambda each: each.name):
-        rules.append(point.load())
-    for file in options.rules:
-        rules += _rules_of(file)
-    if options.passes is None:
-        return tuple(rules)
-    known = {rule.name: rule for rule in rules}
-    unknown = [name for name in options.passes if name not in known]
-    if unknown:
-        raise Refusal(f"--passes {unknown[0]!r}: no such pass; there are {', '.join(known)}", 2)
-    return tuple(known[name] for name in options.passes)
-
-
-def _rules_of(file: str) -> list[Rule]:
     try:
-        found = runpy.run_path(file)
-    except Exception as error:
-        raise Refusal(f"--rules {file}: {type(error).__name__}: {error}", 2) from None
-    rules = [value for value in found.values() if isinstance(value, Rule)]
-    if not rules:
-        raise Refusal(f"--rules {file}: defines no rule", 2)
-    return rules
+        rules = known_rules(options.rules)
+        if options.passes is not None:
+            return select(rules, options.passes)
+    except NoSuchRule as error:
+        raise Refusal(str(error), 2) from None
+    dropped = (_KEPT_BN if options.bn == "keep" else ()) + (() if options.weights == "binary" else _BAKED)
+    return tuple(rule for rule in rules if rule.name not in dropped)
 
 
-def canonicalise(
-    model: ModelProto, options: Options
-) -> tuple[ModelProto, dict[str, TensorFact], Mapping[str, Any], tuple[RuleReport, ...]]:
-    """The canonical form of a model, shapes of its tensors at batch 2, and what factoring found of each layer."""
-    from reptran_passes import canonical
+def canonicalise(model: ModelProto, options: Options) -> ModelProto:
+    """The canonical form of a model (THEORY section 4).
 
-    view = ProtoGraph(model)
-    data = data_tensors(view)
-    names = [n for node in model.graph.node for n in node.output if n and n not in data]
-    feeds = [random_feeds(model, batch=batch, dims=dict(options.dims)) for batch in (2, 5)]
-    runs = [probe(model, feed, values=names)[1] for feed in feeds]
-    facts = dict(tensor_facts(model, feeds[0]))
-    later = tensor_facts(model, feeds[1])
-    if options.dims and any(node.op in ("Shape", "Size") and node.inputs[0] in data for node in view.nodes):
-        raise Refusal(
-            "the model computes shapes while axes besides the batch are dynamic; export it with fixed image sizes"
-        )
-    whole = runs[0]
-    proven = _proven(view, data, runs)
-    runs = [{name: value for name, value in run.items() if name in proven} for run in runs]
+    Raises:
+        Refusal: a rule broke its declaration.
+    """
+    rules = [rule for rule in available_rules(options) if rule.phase == "canonicalise"]
+    try:
+        return _canonicalise(model, options, rules).model
+    except Refused as error:
+        raise Refusal(str(error), reproducer=_reproducer(error)) from error
+
+
+def _canonicalise(model: ModelProto, options: Options, rules: Sequence[Rule]) -> _Canonical:
+    feeds = [random_feeds(model, batch=batch, dims=dict(options.dims)) for batch in _CASES]
     graph = import_model(model)
     graph.tidy()
-    canonical.drop_identities(graph)
-    uniform = {
-        n: float(a.reshape(-1)[0])
-        for n, a in whole.items()
-        if a.size and a.dtype.kind == "f" and bool((a == a.reshape(-1)[0]).all())
-    }
-    engine = Engine(graph, facts, uniform=uniform, data=data)
-    try:
-        for rule in available_rules(options):
-            engine.apply(rule)
-    except Refused as error:
-        raise Refusal(str(error)) from None
-    canonical.settle_reshapes(graph, runs, [{n: f.shape for n, f in some.items()} for some in (facts, later)])
-    canonical.drop_expands(graph, facts)
-    for node in graph.nodes:
-        for t in node.inputs:
-            if isinstance(t, Constant):
-                facts.setdefault(t.name, TensorFact(tuple(t.shape), t.values.dtype))
-    values = {n: a for n, a in runs[0].items() if n in runs[1] and np.array_equal(a, runs[1][n])}
-    roles = find_roles(graph, facts)
-    inner = {
-        n.name
-        for n in graph.nodes
-        if n.name in roles.layers
-        and n.name not in roles.depthwise
-        and n.inputs[1 - roles.layers[n.name]].name not in _stem_inputs(graph, roles)
-    }
-    classifiers = {n.name for n in graph.nodes if n.name in roles.layers and roles.is_classifier(n)}
-    factored = canonical.factor_layers(graph, facts, values, inner, classifiers)
-    canonical.fold_constants(graph, runs)
+    facts = Facts(graph, [tensor_facts(model, each) for each in feeds])
+    layers = Layers(graph, facts, symbolic(model))
+    origins = {node.name: _origin(node.inputs[at]) for node in graph.nodes if (at := _weight(layers, node)) is not None}
+    engine = Engine(graph, facts, layers, options.check)
+    stages = []
+    for turn in range(_ROUNDS):
+        if turn:
+            layers.relearn(symbolic(export_model(graph)))
+        applied = 0
+        for rule in rules:
+            count = engine.fixpoint(rule)
+            applied += count
+            if count:
+                stages.append((rule.name, export_model(graph)))
+        if not applied:
+            break
     graph.tidy()
+    layers.refresh()
     made = export_model(graph)
-    facts = dict(tensor_facts(made, feeds[0]))
-    return made, facts, factored, tuple(engine.reports.values())
+    inner = {node.name: node for node in graph.nodes if node.name in layers.roles.layers}
+    applied_to = set(engine.reports["factor-weights"].applied) if "factor-weights" in engine.reports else set()
+    return _Canonical(
+        model=made,
+        cases=tuple(tensor_facts(made, each) for each in feeds),
+        binary=frozenset(name for name, node in inner.items() if layers.is_binary(node)),
+        origins=origins,
+        scaled=frozenset(name for name, node in inner.items() if name in applied_to and _scaled(node)),
+        layers=frozenset(inner),
+        binarised=any(layers.reads_binary(node) for node in inner.values()),
+        reports=list(engine.reports.values()),
+        stages=stages,
+    )
 
 
-_AFFINE_IN_SIZES = frozenset(
-    "Shape Gather Slice Concat Unsqueeze Squeeze Cast Identity Reshape Transpose Add Sub Neg".split()
-)
+def _replicate(found: _Canonical, options: Options, plan: Plan, rules: Sequence[Rule]) -> Transformation:
+    walking = [rule for rule in rules if rule.phase == "replicate"]
+    network = Plan(plan.beta, "network", plan.fc, plan.excluded, plan.included, plan.binary)
+    graph, copies, engine = _walked(found, options, network, walking, {})
+    decisions = _with_reasons(copies.decisions, engine, rules, graph)
+    if plan.scope == "layer":
+        layered = {name: each for name, each in decisions.items() if name in found.layers}
+        graph, copies, engine = _walked(found, options, plan, walking, layered)
+    _see_something_done(decisions, found)
+    blocked = [each for each in decisions.values() if each.role == "boundary"]
+    if options.strict and blocked:
+        raise Refusal(f"boundary at {blocked[0].node!r}: {blocked[0].reason} (--strict)")
+    stages = [("canonical", found.model), ("replicated", export_model(graph))]
+    finishing = Engine(graph, copies.facts, Layers(graph, copies.facts, Symbols({}, {}, {})), options.check)
+    for rule in (each for each in rules if each.phase == "finish"):
+        if finishing.fixpoint(rule):
+            stages.append((rule.name, export_model(graph)))
+    graph.tidy()
+    plans = tuple(
+        LayerPlan(
+            name=each.node,
+            op=each.op,
+            role=each.role,
+            binary=each.node in found.binary,
+            reason=each.reason,
+            source_weight=found.origins.get(each.node, ""),
+            factored_scale=each.node in found.scaled,
+        )
+        for each in decisions.values()
+        if each.node in found.layers
+    )
+    return Transformation(
+        canonical=found.model,
+        result=export_model(graph),
+        layers=plans,
+        boundaries=tuple((each.node, each.reason) for each in blocked if each.node not in found.layers),
+        excluded=plan.excluded,
+        included=plan.included,
+        notes=(),
+        stages=(*found.stages, *stages),
+        moves=tuple(copies.moves.values()),
+        reports=(*found.reports, *engine.reports.values(), *finishing.reports.values()),
+    )
 
 
-def _proven(view: ProtoGraph, data: frozenset[str], runs: list[dict[str, Array]]) -> frozenset[str]:
-    """Tensors that are affine in the batch size, and what is computed from those of them that never change.
-
-    An affine function that is equal at two sizes is constant; of any other (Min, a division that rounds down,
-    a comparison) equality at two sizes proves nothing.
-    """
-    fixed, affine = set(view.initializers), set(view.initializers)
-    for node in view.nodes:
-        if any(name in data for name in node.outputs):
-            continue
-        reads = [name for name in node.reads if node.op != "Shape"]
-        settled = node.op != "Shape" and all(name in fixed for name in reads)
-        scaled = node.op == "Mul" and sum(name not in fixed for name in reads) == 1
-        if settled or ((node.op in _AFFINE_IN_SIZES or scaled) and all(name in affine for name in reads)):
-            affine.update(node.outputs)
-            same = all(n in runs[0] and n in runs[1] and np.array_equal(runs[0][n], runs[1][n]) for n in node.outputs)
-            if settled or same:
-                fixed.update(node.outputs)
-    return frozenset(affine)
+def _walked(
+    found: _Canonical, options: Options, plan: Plan, rules: Sequence[Rule], decisions: Mapping[str, Decision]
+) -> tuple[Graph, Copies, Engine]:
+    """A canonical graph with the rules of RepTran applied."""
+    graph = import_model(found.model)
+    copies = Copies(graph, WideFacts(graph, found.cases, plan.beta), plan, dict(decisions))
+    engine = Engine(graph, copies.facts, copies, options.check)
+    left = engine.walk(rules, copies)
+    for node in left:
+        if any(copies.wide(tensor) or copies.distinct(tensor) for tensor in (*node.inputs, *node.outputs)):
+            raise Refusal(f"no selected pass carries {node.op_type} at node {node.name!r}: add one to --passes", 2)
+    copies.narrow_outputs(graph)
+    return graph, copies, engine
 
 
-def _stem_inputs(graph: Graph, roles: Any) -> set[str]:
-    """Tensors that only stems read: those near a graph input that no layer's output reaches."""
-    reached: set[str] = set()
-    for node in graph.nodes:
-        if node.name in roles.layers or any(t.name in reached for t in node.inputs):
-            reached.update(t.name for t in node.outputs)
-    return {name for name in roles.near if name not in reached}
+def _with_reasons(
+    decisions: Mapping[str, Decision], engine: Engine, rules: Sequence[Rule], graph: Graph
+) -> dict[str, Decision]:
+    """The decisions, operators that became boundaries among them, with why no rule carries them."""
+    made = dict(decisions)
+    types = {node.name: node.op_type for node in graph.nodes}
+    report = engine.reports.get("boundary")
+    carriers = [rule.name for rule in rules if rule.phase == "replicate" and rule.order == 50]
+    for name in report.applied if report else ():
+        said = [engine.reports[rule].missed.get(name) for rule in carriers if rule in engine.reports]
+        reasons = [each.reason for each in said if each is not None and each.part == "check"]
+        reason = reasons[-1] if reasons else f"{types.get(name, 'it')} has no rule that carries replication"
+        if name not in made:
+            made[name] = Decision(name, types.get(name, ""), "boundary", reason)
+    return made
+
+
+def _see_something_done(decisions: Mapping[str, Decision], found: _Canonical) -> None:
+    """Raise `Refusal` where a model has nothing to rewrite."""
+    if not found.binarised:
+        raise Refusal("the model has no binary layer: no layer reads a binarised map")
+    if not any(each.role == "repconv" for each in decisions.values()):
+        said = "".join(f"; {each.node}: {each.role} {each.reason}" for each in list(decisions.values())[:5])
+        raise Refusal(f"the model has no layer that can be rewritten{said}")
 
 
 def _named(patterns: tuple[str, ...], layers: frozenset[str], flag: str) -> frozenset[str]:
@@ -276,61 +310,47 @@ def _named(patterns: tuple[str, ...], layers: frozenset[str], flag: str) -> froz
         except re.error as error:
             raise Refusal(f"{flag} {pattern!r} is no regular expression: {error}", 2) from None
         if not some:
-            raise Refusal(
-                f"{flag} {pattern!r} names no layer; layers are called like {sorted(layers)[:3]}", 2
-            )
+            raise Refusal(f"{flag} {pattern!r} names no layer; layers are called like {sorted(layers)[:3]}", 2)
         found |= some
     return frozenset(found)
 
 
-def _drop_ins(
-    canonical: ModelProto,
-    facts: Mapping[str, Any],
-    options: Options,
-    plan: Replication,
-    binary: frozenset[str],
-) -> tuple[Graph, Replication]:
-    graph = import_model(canonical)
-    made = Replication(graph, facts, options.beta, "layer", options.fc, plan.excluded, plan.included, binary)
-    made.drop_in(plan.decisions)
-    return graph, made
+def _weight(layers: Layers, node: Node) -> int | None:
+    return layers.roles.layers.get(node.name)
 
 
-def _already(model: ModelProto) -> bool:
-    return any(prop.key == "reptran.beta" for prop in model.metadata_props)
-
-
-def _bake(graph: Graph) -> None:
-    for node in list(graph.nodes):
-        if node.op == "Sign" and isinstance(node.inputs[0], Constant):
-            latent = node.inputs[0]
-            signs = np.sign(latent.values)
-            graph.redirect(node.outputs[0], Constant(graph.fresh(latent.name + "/sign"), signs))
-
-
-def fold_batch_norms(graph: Graph, ranks: Mapping[str, int]) -> None:
-    """Every inference BatchNormalization with stored statistics becomes one affine per channel."""
-    for node in list(graph.nodes):
-        if node.op != "BatchNormalization" or node.attrs.get("training_mode", 0) or len(node.outputs) > 1:
+def _origin(tensor: Tensor) -> str:
+    """The stored tensor that weights come from: the largest one above them."""
+    best, size = tensor.name, -1
+    stack, seen = [tensor], set[int]()
+    while stack:
+        here = stack.pop()
+        if id(here) in seen:
             continue
-        if not all(isinstance(t, Constant) for t in node.inputs[1:]) or graph.opset < 7:
-            continue
-        gamma, shift, mean, var = (np.asarray(t.values, np.float64) for t in node.inputs[1:])
-        scale = gamma / np.sqrt(var + node.attrs.get("epsilon", 1e-5))
-        offset = shift - mean * scale
-        rank = ranks.get(node.outputs[0].name)
-        if rank is None:
-            continue
-        shape = [1, -1, *[1] * (rank - 2)]
-        dtype = node.inputs[1].values.dtype
-        old = node.outputs[0]
-        a = graph.constant(f"{node.name}/scale", scale.reshape(shape).astype(dtype))
-        b = graph.constant(f"{node.name}/offset", offset.reshape(shape).astype(dtype))
-        mul = graph.node("Mul", [node.inputs[0], a], name=f"{node.name}/Mul")
-        add = graph.node("Add", [mul.outputs[0], b], like=node)
-        graph.nodes += [mul, add]
-        graph.replace(old, add.outputs[0])
-    graph.tidy()
+        seen.add(id(here))
+        if not here.inputs and here.shape is not None:
+            count = 1
+            for extent in here.shape:
+                count *= int(extent)
+            if count > size:
+                best, size = here.name, count
+        stack += [each for node in here.inputs for each in node.inputs]
+    return str(best)
 
 
-__all__ = ["Decision", "LayerPlan", "Options", "Refusal", "Transformation", "canonicalise", "transform"]
+def _scaled(node: Node) -> bool:
+    """Whether a Mul that no file holds stands right behind a layer."""
+    return any(reader.op == "Mul" and reader.source is None for reader in node.outputs[0].outputs)
+
+
+def _reproducer(error: Refused) -> dict[str, ModelProto]:
+    """The region that a rule changed, before and after."""
+    if error.application is None:
+        return {}
+    return {
+        "refused-before": error.application.before_region.model,
+        "refused-after": error.application.after_region.model,
+    }
+
+
+__all__ = ["LayerPlan", "Options", "Refusal", "Transformation", "available_rules", "canonicalise", "transform"]

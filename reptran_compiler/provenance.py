@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from reptran_compiler.pipeline import Options, Transformation
-from reptran_compiler.replication.widen import WeightMove
+from reptran_compiler.replication import WeightMove
 from reptran_compiler.version import __version__
 
 Array = NDArray[Any]

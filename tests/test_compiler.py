@@ -20,7 +20,7 @@ from reptran_compiler.cli.main import main
 from reptran_compiler.compiler import BadInput, NothingToDo, VerificationFailed, compile_model
 from reptran_compiler.model.io import write_model
 from reptran_compiler.pipeline import LayerPlan, Options, Refusal, Transformation
-from reptran_compiler.replication.widen import WeightMove
+from reptran_compiler.replication import WeightMove
 
 FLAGS = ("--beta", "2")
 
@@ -63,7 +63,6 @@ def plans(model: ModelProto) -> list[LayerPlan]:
             binary=node.name in binary,
             reason="",
             source_weight=node.input[1],
-            result_weight=node.input[1],
             factored_scale=node.name in binary,
         )
         for node in model.graph.node
@@ -82,7 +81,7 @@ def moves(model: ModelProto, beta: int) -> list[WeightMove]:
             WeightMove(
                 layer=plan.name,
                 source=plan.source_weight,
-                result=plan.result_weight,
+                result=plan.source_weight,
                 reshape=(beta, out // beta, reads, *kernel),
                 order=(1, 0, 2, *range(3, 3 + len(kernel))),
                 shape=(out // beta, beta * reads, *kernel),

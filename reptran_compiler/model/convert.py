@@ -66,7 +66,7 @@ def export_model(graph: Graph, *, keep_value_info: bool = False) -> ModelProto:
     model = ModelProto()
     model.CopyFrom(graph.model)
     proto = model.graph
-    proto.node.extend(_node(node) for node in graph.nodes)
+    proto.node.extend(node_proto(node) for node in graph.nodes)
     stored: dict[str, TensorProto] = {}
     for node in graph.nodes:
         for tensor in node.inputs:
@@ -89,20 +89,23 @@ def export_model(graph: Graph, *, keep_value_info: bool = False) -> ModelProto:
     return model
 
 
-def _store(stored: dict[str, TensorProto], tensor: Constant) -> None:
-    if tensor.name in stored:
-        return
+def tensor_proto(tensor: Constant, name: str) -> TensorProto:
+    """A stored tensor under a name; the file's own bytes where it was never changed."""
     values = tensor._values
     if isinstance(values, gs.ir.tensor.LazyValues):
-        if values.tensor.name == tensor.name:
-            stored[tensor.name] = values.tensor
-            return
+        if values.tensor.name == name:
+            found: TensorProto = values.tensor
+            return found
         copy = TensorProto()
         copy.CopyFrom(values.tensor)
-        copy.name = tensor.name
-        stored[tensor.name] = copy
-        return
-    stored[tensor.name] = numpy_helper.from_array(np.asarray(values, order="C"), tensor.name)
+        copy.name = name
+        return copy
+    return numpy_helper.from_array(np.asarray(values, order="C"), name)
+
+
+def _store(stored: dict[str, TensorProto], tensor: Constant) -> None:
+    if tensor.name not in stored:
+        stored[tensor.name] = tensor_proto(tensor, tensor.name)
 
 
 def _without_graph(model: ModelProto) -> ModelProto:
@@ -145,7 +148,8 @@ def _read_by(body: GraphProto) -> list[str]:
     return [*names, *(value.name for value in body.output)]
 
 
-def _node(node: Node) -> NodeProto:
+def node_proto(node: Node) -> NodeProto:
+    """A node as the file holds it, with the documentation and metadata of the node that it stems from."""
     proto = NodeProto()
     source: NodeProto | None = node.source
     if source is not None:
@@ -174,4 +178,4 @@ def _same(old: Any, new: Any) -> bool:
     return bool(old == new)
 
 
-__all__ = ["export_model", "import_model"]
+__all__ = ["export_model", "import_model", "node_proto", "tensor_proto"]

@@ -66,6 +66,7 @@ class Graph:
         nodes: the operators; makers stand before readers.
         inputs, outputs: the graph's inputs and outputs, in order.
         pinned: names of tensors that subgraphs (If, Loop) read; they must not vanish.
+        beside: operators that were made and are not part of the graph yet.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Graph:
         self.outputs = list(outputs)
         self.pinned = pinned
         self._names = names
+        self.beside: list[Node] = []
 
     @property
     def opset(self) -> int:
@@ -114,33 +116,73 @@ class Graph:
         name: str = "",
         outputs: int = 1,
     ) -> Node:
-        """A new operator with fresh output tensors; it is not in `nodes` yet.
+        """A new operator with fresh output tensors, beside the graph: it joins `nodes` when it is adopted.
 
         Args:
+            op: its type, of ONNX' own domain unless `like` is given and of the same type.
+            inputs: what it reads; None for an optional input that is absent.
+            attrs: its attributes.
             like: a node whose name, documentation and metadata it takes over.
+            name: a hint for its name where `like` is absent.
+            outputs: how many.
         """
         hint = like.name if like is not None else self.fresh(name or op)
         made = [Variable(self.fresh(f"{hint}/out")) for _ in range(outputs)]
         read = [Variable("") if tensor is None else tensor for tensor in inputs]
-        return Node(op, hint, dict(attrs or {}), read, made, source=like.source if like is not None else None)
+        source = like.source if like is not None else None
+        domain = like.domain if like is not None and like.op == op else None
+        node = Node(op, hint, dict(attrs or {}), read, made, domain=domain, source=source)
+        self.beside.append(node)
+        return node
 
-    def replace(self, old: Tensor, new: Tensor) -> None:
-        """Let every reader of `old` read `new`, which takes over the name and place of `old`."""
-        for reader in list(dict.fromkeys(old.outputs)):
-            for position, tensor in enumerate(reader.inputs):
-                if tensor is old:
-                    reader.inputs[position] = new
+    def mark(self) -> int:
+        """A mark for `since`."""
+        return len(self.beside)
+
+    def since(self, mark: int) -> list[Node]:
+        """The operators that were made beside the graph since a mark."""
+        return self.beside[mark:]
+
+    def adopt(self, nodes: Iterable[Node]) -> None:
+        """Make operators part of the graph, and drop all others that stand beside it."""
+        kept = list(nodes)
+        known = {id(node) for node in kept}
+        for node in self.beside:
+            if id(node) not in known:
+                node.inputs.clear()
+                node.outputs.clear()
+        self.beside.clear()
+        self.nodes += kept
+
+    def replace(self, old: Tensor, new: Tensor, keep: Iterable[Node] = ()) -> None:
+        """Let every reader of `old` but those of `keep` read `new`, which takes over the name and place of `old`."""
+        self.redirect(old, new, keep)
         self.outputs = [new if tensor is old else tensor for tensor in self.outputs]
-        if isinstance(new, Variable) and isinstance(old, Variable):
-            old.name, new.name = new.name, old.name
-            new.dtype, new.shape = old.dtype, old.shape
+        old.name, new.name = new.name, old.name
 
-    def redirect(self, old: Tensor, new: Tensor, readers: Iterable[Node] | None = None) -> None:
-        """Let readers of `old` (all when not given) read `new`; both keep their names."""
-        for reader in list(dict.fromkeys(old.outputs if readers is None else readers)):
+    def redirect(self, old: Tensor, new: Tensor, keep: Iterable[Node] = ()) -> None:
+        """Let every reader of `old` but those of `keep` read `new`; both keep their names."""
+        kept = {id(node) for node in keep}
+        for reader in list(dict.fromkeys(old.outputs)):
+            if id(reader) in kept:
+                continue
             for position, tensor in enumerate(reader.inputs):
                 if tensor is old:
                     reader.inputs[position] = new
+
+    def prune(self, node: Node) -> None:
+        """Take an operator that nothing reads any more off the tensors that it reads, and so on above it.
+
+        It leaves `nodes` with the next `tidy`.
+        """
+        stack = [node]
+        while stack:
+            here = stack.pop()
+            if any(tensor.outputs or self.is_output(tensor) for tensor in here.outputs):
+                continue
+            above = [tensor.inputs[0] for tensor in here.inputs if tensor.inputs]
+            here.inputs.clear()
+            stack += above
 
     def is_output(self, tensor: Tensor) -> bool:
         """Whether it is an output of the graph, or read by a subgraph."""

@@ -1,7 +1,39 @@
-"""Which tensor is wide, on which axis, and how each operator carries replication."""
+"""Which tensor is wide, on which axis, and how operators carry replication: the public API of RepTran's rules."""
 
+from reptran_compiler.replication.binarisation import binarised, is_sign, sign_up
+from reptran_compiler.replication.carriers import CARRIERS, broadcasting, per_channel, pointwise, spatial
+from reptran_compiler.replication.copies import CannotReplicate, Copies, Decision, Plan, WeightMove, again, read_outputs, rebuilt
+from reptran_compiler.replication.effects import averages, replicates
+from reptran_compiler.replication.facts import WideFacts, as_ints
+from reptran_compiler.replication.layers import Layers, few_zeros
 from reptran_compiler.replication.roles import Roles, find_roles
-from reptran_compiler.replication.state import Wide
-from reptran_compiler.replication.widen import CannotReplicate, Replication
+from reptran_compiler.replication.state import Distinct, Wide
 
-__all__ = ["CannotReplicate", "Replication", "Roles", "Wide", "find_roles"]
+__all__ = [
+    "CARRIERS",
+    "CannotReplicate",
+    "Copies",
+    "Decision",
+    "Distinct",
+    "Layers",
+    "Plan",
+    "Roles",
+    "WeightMove",
+    "Wide",
+    "WideFacts",
+    "again",
+    "as_ints",
+    "averages",
+    "binarised",
+    "broadcasting",
+    "few_zeros",
+    "find_roles",
+    "is_sign",
+    "per_channel",
+    "pointwise",
+    "read_outputs",
+    "rebuilt",
+    "replicates",
+    "sign_up",
+    "spatial",
+]

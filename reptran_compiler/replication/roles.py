@@ -4,36 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable
+from reptran_compiler.rewriting import Facts
 
-
-def weight_index(node: Node) -> int | None:
-    """Which input of a layer holds its constant weights, None where the node is no layer."""
-    if node.op_type not in ("Conv", "Gemm", "MatMul"):
-        return None
-    if constant_above(node.inputs[1]):
-        return None if constant_above(node.inputs[0]) else 1
-    return 0 if node.op == "MatMul" and constant_above(node.inputs[0]) else None
-
-
-def constant_above(tensor: Tensor) -> bool:
-    """Whether a tensor is stored, or computed from stored tensors alone."""
-    stack, seen = [tensor], set()
-    while stack:
-        here = stack.pop()
-        if id(here) in seen or here.name == "":
-            continue
-        seen.add(id(here))
-        if isinstance(here, Constant):
-            continue
-        if not here.inputs:
-            return False
-        if not here.inputs[0].inputs and here.inputs[0].op != "Constant":
-            return False
-        stack += here.inputs[0].inputs
-    return True
+_SHAPE_READERS = frozenset({"Shape", "Size"})
 
 
 @dataclass(frozen=True)
@@ -42,47 +17,77 @@ class Roles:
 
     Attributes:
         near: tensors that a layer-free path connects with a graph input.
+        behind: tensors that a path with a layer on it connects with a graph input.
         before: tensors from which some layer can be reached.
-        layers: every layer and its weight's position.
+        layers: every layer, and which of its inputs holds its weights.
         depthwise: which of them are depthwise.
     """
 
     near: frozenset[str]
+    behind: frozenset[str]
     before: frozenset[str]
     layers: Mapping[str, int]
     depthwise: frozenset[str]
 
     def is_classifier(self, node: Node) -> bool:
         """Whether no layer can be reached from a layer."""
-        return node.name not in self.depthwise and node.outputs[0].name not in self.before
+        return node.name in self.layers and node.name not in self.depthwise and node.outputs[0].name not in self.before
+
+    def is_inner(self, node: Node) -> bool:
+        """Whether a layer can come to read a wide map: it is not depthwise, and some layer lies in front of it."""
+        if node.name not in self.layers or node.name in self.depthwise:
+            return False
+        return node.inputs[1 - self.layers[node.name]].name in self.behind
 
 
-def find_roles(g: Graph, facts: Mapping[str, Any]) -> Roles:
-    """The connections of all layers of a graph."""
-    layers = {node.name: at for node in g.nodes if (at := weight_index(node)) is not None}
+def weight_index(node: Node, facts: Facts) -> int | None:
+    """Which input of a layer holds its constant weights, None where the node is no layer."""
+    if node.op_type not in ("Conv", "Gemm", "MatMul"):
+        return None
+    if facts.constant(node.inputs[1]):
+        return None if facts.constant(node.inputs[0]) else 1
+    return 0 if node.op == "MatMul" and facts.constant(node.inputs[0]) else None
+
+
+def find_roles(g: Graph, facts: Facts) -> Roles:
+    """The connections of all layers of a graph, its operators in an order that runs."""
+    layers = {node.name: at for node in g.nodes if (at := weight_index(node, facts)) is not None}
     depthwise = frozenset(
         node.name
         for node in g.nodes
         if node.op == "Conv"
         and node.name in layers
         and node.attrs.get("group", 1) > 1
-        and _columns(node.inputs[1], facts) == 1
+        and facts.source(node.inputs[1]).shape[1] == 1
     )
-    near = {t.name for t in g.inputs}
+    near, behind = {tensor.name for tensor in g.inputs}, set[str]()
     for node in g.nodes:
-        if node.op in ("Shape", "Size") or node.name in layers:
+        if node.op in _SHAPE_READERS:
             continue
-        if any(t.name in near for t in node.inputs if isinstance(t, Variable)):
-            near.update(t.name for t in node.outputs)
+        reads = {tensor.name for tensor in node.inputs if isinstance(tensor, Variable)}
+        made = [tensor.name for tensor in node.outputs]
+        if node.name in layers or reads & behind:
+            behind.update(made)
+        if node.name not in layers and reads & near:
+            near.update(made)
     before: set[str] = set()
     for node in reversed(g.nodes):
-        if node.op in ("Shape", "Size"):
+        if node.op in _SHAPE_READERS:
             continue
-        if node.name in layers or any(t.name in before for t in node.outputs):
-            before.update(t.name for t in node.inputs if t.name)
-    return Roles(frozenset(near), frozenset(before), layers, depthwise)
+        if node.name in layers or any(tensor.name in before for tensor in node.outputs):
+            before.update(tensor.name for tensor in node.inputs if tensor.name)
+    return Roles(frozenset(near), frozenset(behind), frozenset(before), layers, depthwise)
 
 
-def _columns(weight: Tensor, facts: Mapping[str, Any]) -> int:
-    shape = weight.shape if isinstance(weight, Constant) else facts[weight.name].shape
-    return int(shape[1])
+def stem_end(g: Graph, node: Node) -> Tensor:
+    """The tensor where a stem's output is repeated: behind its bias and its BatchNormalization."""
+    out: Tensor = node.outputs[0]
+    while len(out.outputs) == 1 and not g.is_output(out):
+        reader: Node = out.outputs[0]
+        norm = reader.op_type == "BatchNormalization" and len(reader.outputs) == 1
+        if not norm and not (reader.op_type == "Add" and any(isinstance(t, Constant) for t in reader.inputs)):
+            break
+        out = reader.outputs[0]
+        if norm:
+            break
+    return out

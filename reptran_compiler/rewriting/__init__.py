@@ -1,20 +1,36 @@
 """The public pass API: patterns, rules with declared effects, and the engine that executes the declarations."""
 
-from reptran_compiler.rewriting.engine import Engine, Refused, RuleReport
+from reptran_compiler.rewriting.application import Application, CannotContinue, Case, Refused
+from reptran_compiler.rewriting.cost import Cost
+from reptran_compiler.rewriting.effects import preserves, reparametrises
+from reptran_compiler.rewriting.engine import Engine, RuleReport, Tagged, Walk
+from reptran_compiler.rewriting.facts import Facts
 from reptran_compiler.rewriting.patterns import Match, Mismatch, PatternBuilder, match
-from reptran_compiler.rewriting.rules import Effect, Rule, preserves, reparametrises, rule
+from reptran_compiler.rewriting.registry import NoSuchRule, known_rules, select
+from reptran_compiler.rewriting.rules import PHASES, Effect, Rule, rule
 
 __all__ = [
+    "PHASES",
+    "Application",
+    "CannotContinue",
+    "Case",
+    "Cost",
     "Effect",
     "Engine",
+    "Facts",
     "Match",
     "Mismatch",
+    "NoSuchRule",
     "PatternBuilder",
     "Refused",
     "Rule",
     "RuleReport",
+    "Tagged",
+    "Walk",
+    "known_rules",
     "match",
     "preserves",
     "reparametrises",
     "rule",
+    "select",
 ]

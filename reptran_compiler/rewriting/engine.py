@@ -1,34 +1,58 @@
-"""The engine: finds matches, executes the declared effect, and commits atomically."""
+"""The engine: finds matches, executes the declared effects, and commits atomically."""
 
 from __future__ import annotations
 
-from collections import Counter
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-from onnx import ModelProto, helper
 
-from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable, export_model
-from reptran_compiler.rewriting.patterns import Match, Mismatch, RequirementNotMet, match
+from reptran_compiler.model import Constant, Graph, Node, Tensor
+from reptran_compiler.rewriting.application import Application, CannotContinue, Refused, nodes_made
+from reptran_compiler.rewriting.cost import Counted, count_region
+from reptran_compiler.rewriting.facts import Facts
+from reptran_compiler.rewriting.patterns import ANY, Match, Mismatch, RequirementNotMet, match
+from reptran_compiler.rewriting.region import Region, typed
 from reptran_compiler.rewriting.rules import Rule
-from reptran_compiler.runtime import TensorFact, generator, is_float, run
+from reptran_compiler.runtime import RuntimeFailure, tensor_facts
 
-_ROUNDING = 2e-6
+_ROUNDS = 8
 
 
-class Refused(Exception):
-    """A rule broke its declaration: what it wrote does not compute what it promised."""
+@dataclass(frozen=True)
+class Tagged:
+    """A new tensor, and what a rule says of it beyond its values. `rewrite` may return it in place of a tensor."""
+
+    tensor: Tensor
+    tag: Any
 
 
 @dataclass
 class RuleReport:
-    """What a rule did: how often it was applied, and why it did not match where it might have."""
+    """What a rule did: where it was applied, and why it did not match where it might have, by node name."""
 
     rule: str
     applied: list[str] = field(default_factory=list)
     missed: dict[str, Mismatch] = field(default_factory=dict)
+
+
+class Context(Protocol):
+    """What rules of a phase know of the whole graph."""
+
+    def refresh(self) -> None:
+        """The graph has changed; forget what was found of it."""
+
+
+class Walk(Context, Protocol):
+    """A context that steers a walk."""
+
+    def pending(self, node: Node) -> bool:
+        """Whether rules are to be tried on an operator."""
+
+    def unfinished(self, node: Node) -> bool:
+        """Whether an operator that a rule wrote needs a further one."""
 
 
 @dataclass
@@ -37,221 +61,207 @@ class Engine:
 
     Attributes:
         graph: the graph.
-        facts: shape and type of each tensor by name, from one run of the source; tensors that rules make are
-            added when their region runs.
-        check: whether declared effects are executed.
+        facts: shapes, types and tags of its tensors.
+        context: what rules know of the whole graph.
+        check: whether declared effects and costs are executed.
+        reports: what each rule did, by its name.
     """
 
     graph: Graph
-    facts: dict[str, TensorFact]
+    facts: Facts
+    context: Any
     check: bool = True
     reports: dict[str, RuleReport] = field(default_factory=dict)
-    uniform: dict[str, float] = field(default_factory=dict)
-    data: frozenset[str] = frozenset()
-    runs: Counter[str] = field(default_factory=Counter)
+    _executed: set[bytes] = field(default_factory=set, repr=False)
 
-    def apply(self, rule: Rule, *, rounds: int = 8) -> int:
-        """Apply a rule wherever it matches, at most `rounds` times over the graph; returns how often.
+    def fixpoint(self, rule: Rule) -> int:
+        """Apply a rule wherever it matches, until it no longer does (at most 8 times over the graph).
+
+        Returns:
+            How often it was applied.
 
         Raises:
             Refused: the rewrite does not have the effect that the rule declares. The graph is as it was.
         """
-        report = self.reports.setdefault(rule.name, RuleReport(rule.name))
         total = 0
-        for _ in range(rounds):
-            count = 0
-            for node in list(self.graph.nodes):
-                if node.op_type in rule.pattern.types and node.outputs:
-                    count += self._try(rule, node, report)
+        for _ in range(_ROUNDS):
+            self._refresh()
+            count = sum(self._try(rule, node) is not None for node in list(self.graph.nodes) if self._alive(node))
             total += count
             if not count:
                 break
             self.graph.tidy()
         return total
 
-    def _try(self, rule: Rule, node: Node, report: RuleReport) -> bool:
+    def walk(self, rules: Sequence[Rule], context: Walk) -> list[Node]:
+        """Visit every operator once, makers first, and apply to it the first rule that matches.
+
+        Operators inside a match of a rule whose pattern asks for several are left to that rule; where it turns the
+        match down they are visited one by one.
+
+        Returns:
+            The operators that were pending and that no rule was applied to.
+
+        Raises:
+            Refused: as `fixpoint` does.
+        """
+        self._refresh()
+        deep = [rule for rule in rules if rule.pattern.deep]
+        inner: dict[int, list[Node]] = {}
+        claimed: set[int] = set()
+        for rule in deep:
+            for root in self.graph.nodes:
+                found = match(rule.pattern, self.graph, root) if rule.pattern.accepts(root) else None
+                if isinstance(found, Match) and not claimed & {id(node) for node in found.nodes}:
+                    claimed |= {id(node) for node in found.nodes if node is not root}
+                    inner.setdefault(id(root), []).extend(n for n in found.nodes if n is not root)
+        left: list[Node] = []
+        for node in list(self.graph.nodes):
+            if id(node) in claimed or not self._alive(node):
+                continue
+            parts = inner.get(id(node), [])
+            if parts and any(self._try(rule, node) is not None for rule in deep if context.pending(parts[-1])):
+                continue
+            left += [part for part in (*reversed(parts), node) if not self._visit(part, rules, context)]
+        self.graph.tidy()
+        return left
+
+    def _visit(self, node: Node, rules: Sequence[Rule], context: Walk) -> bool:
+        """Apply rules to an operator while they leave something to do. Returns whether nothing is left."""
+        ready = context.pending(node)
+        for _ in range(_ROUNDS):
+            if not ready:
+                return True
+            made = next((new for rule in rules if (new := self._try(rule, node)) is not None), None)
+            if made is None:
+                return False
+            node = made
+            ready = context.unfinished(node)
+        return False
+
+    def _alive(self, node: Node) -> bool:
+        return any(tensor.outputs or self.graph.is_output(tensor) for tensor in node.outputs)
+
+    def _refresh(self) -> None:
+        self.facts.refresh()
+        self.context.refresh()
+
+    def _try(self, rule: Rule, node: Node) -> Node | None:
+        """Apply a rule to an operator. Returns the operator that now ends the expression, None where it does not
+        match."""
+        if not rule.pattern.accepts(node):
+            return None
+        report = self.reports.setdefault(rule.name, RuleReport(rule.name))
         found = match(rule.pattern, self.graph, node)
+        if isinstance(found, Match):
+            found.facts, found.context = self.facts, self.context
+            found = self._rewritten(rule, found)
         if isinstance(found, Mismatch):
             report.missed[node.name] = found
-            return False
-        found.bound.update(facts=self.facts, uniform=self.uniform, data=self.data)
-        old = node.outputs[0]
-        try:
-            if hasattr(rule.body, "check"):
-                _plain(rule.body, "check")(found)
-            new: Tensor = _plain(rule.body, "rewrite")(found, self.graph)
-        except RequirementNotMet as no:
-            report.missed[node.name] = no.mismatch
-            return False
-        if new is old:
-            return False
-        made = _made(new, {id(n) for n in self.graph.nodes})
-        try:
-            if self.check:
-                self._execute(rule, found, old, new)
-        except Exception:
-            for fresh in made:
-                fresh.inputs.clear()
-                fresh.outputs.clear()
-            raise
-        self.graph.nodes += made
-        if old.name in self.facts:
-            self.facts[new.name] = self.facts[old.name]
-        self.graph.replace(old, new)
+            return None
+        self._commit(found)
         report.applied.append(node.name)
-        return True
+        report.missed.pop(node.name, None)
+        last = found.new[0]
+        return node if isinstance(last, Constant) or not last.inputs else last.inputs[0]
 
-    def _execute(self, rule: Rule, found: Match, old: Tensor, new: Tensor) -> None:
-        expected = _plain(rule.body, "witness")(found, self.graph) if hasattr(rule.body, "witness") else old
-        if hasattr(rule.body, "frontier"):
-            frontier = list(_plain(rule.body, "frontier")(found))
-        else:
-            frontier = [t for t in _frontier(new, self.facts) if isinstance(t, Variable)]
-        after, before = _region(new, frontier, self.graph), _region(expected, frontier, self.graph)
-        for t in frontier:
-            if t.name not in self.facts:
-                raise Refused(f"rule {rule.name!r} at {found.root.name!r}: nothing is known of {t.name!r}")
-        free = [n for n in _inputs(before) if n not in {t.name for t in frontier}]
-        if free:
+    def _rewritten(self, rule: Rule, found: Match) -> Application | Mismatch:
+        """What a rule makes of a match, checked; nothing stays beside the graph where it is turned down."""
+        self.graph.adopt(())
+        try:
+            check, rewrite = rule.part("check"), rule.part("rewrite")
+            assert rewrite is not None, "`rule` asks for it"
+            if check is not None:
+                check(found)
+            made = self._application(rule, found, rewrite(found, self.graph))
+            if self.check:
+                self._execute(made)
+            return made
+        except RequirementNotMet as no:
+            self.graph.adopt(())
+            return no.mismatch
+        except (Refused, CannotContinue):
+            self.graph.adopt(())
+            raise
+        except RuntimeFailure as error:
+            self.graph.adopt(())
+            raise Refused(f"rule {rule.name!r} at node {found.root.name!r}: what it wrote does not run: {error}") from None
+        except Exception as error:
+            self.graph.adopt(())
+            kind = type(error).__name__
+            raise Refused(f"rule {rule.name!r} at node {found.root.name!r} failed: {kind}: {error}") from error
+
+    def _application(self, rule: Rule, found: Match, result: Any) -> Application:
+        given = list(result) if isinstance(result, (list, tuple)) else [result]
+        tensors = [each.tensor if isinstance(each, Tagged) else each for each in given]
+        tags = [each.tag if isinstance(each, Tagged) else None for each in given]
+        old = list(found.root.outputs)
+        unread = [t for t in old[len(tensors) :] if t.name and (t.outputs or self.graph.is_output(t))]
+        if unread or len(tensors) > len(old):
             raise Refused(
-                f"rule {rule.name!r} at {found.root.name!r}: the rewrite no longer depends on {free[0]!r}"
+                f"rule {rule.name!r} at node {found.root.name!r} returns {len(tensors)} tensors for {len(old)} outputs"
             )
-        for seed, special in ((0, False), (1, True)):
-            feeds = {t.name: _feed(self.facts[t.name], seed + i, special) for i, t in enumerate(frontier)}
-            _add_inputs(before, feeds)
-            _add_inputs(after, feeds)
-            want = run(before, _used(before, feeds), [expected.name])[expected.name]
-            got_all = run(after, _used(after, feeds), [t for n in after.graph.node for t in n.output])
-            got = got_all[new.name]
-            self._compare(rule, found, want, got)
-            for name, value in got_all.items():
-                self.facts.setdefault(name, TensorFact(value.shape, value.dtype))
-        self.runs[rule.name] += 1
+        made = Application(rule, found, self.graph, self.facts, old[: len(tensors)], tensors, tags)
+        made.made = {id(node) for node in self.graph.beside}
+        for was, now in zip(made.old, made.new, strict=True):
+            if was is not now and not self._is_new(now, made) and self.graph.is_output(was):
+                found.require(False, "is a graph output and would lose its name", was)
+        return made
 
-    def _compare(self, rule: Rule, found: Match, want: NDArray[Any], got: NDArray[Any]) -> None:
-        place = f"rule {rule.name!r} at node {found.root.name!r}"
-        if want.shape != got.shape or want.dtype != got.dtype:
-            raise Refused(f"{place}: {want.dtype}{list(want.shape)} became {got.dtype}{list(got.shape)}")
-        if not is_float(want.dtype):
-            if not np.array_equal(want, got):
-                raise Refused(f"{place}: {int((want != got).sum())} of {want.size} values changed")
+    def _is_new(self, tensor: Tensor, made: Application) -> bool:
+        return not isinstance(tensor, Constant) and bool(tensor.inputs) and id(tensor.inputs[0]) in made.made
+
+    def _execute(self, made: Application) -> None:
+        """Run the declared effect and count the declared cost, once for each distinct application."""
+        key = self._key(made)
+        if key in self._executed:
             return
-        a, b = want.astype(np.float64), got.astype(np.float64)
-        known = np.isfinite(a)
-        limit = _ROUNDING * max(1.0, float(np.abs(a[known]).max(initial=0.0)))
-        wrong = known & ~(np.abs(np.where(known, a, 0) - np.where(known, b, 0)) <= limit)
-        if wrong.any():
-            spot = tuple(int(i) for i in np.argwhere(wrong)[0])
-            raise Refused(
-                f"{place} does not preserve values: {a[spot]:.7g} became {b[spot]:.7g} at {list(spot)}, "
-                f"{int(wrong.sum())} of {wrong.size} values differ"
-            )
+        made.rule.effect.execute(made)
+        if made.rule.cost is not None:
+            before = self._counted(made.before_region, [self.facts.source(t) for t in made.before_region.inputs.values()])
+            after = self._counted(made.after_region, [self.facts.of(t) for t in made.after_region.inputs.values()])
+            wrong = made.rule.cost.violation(before, after)
+            if wrong:
+                raise Refused(f"{made.place} {wrong}", made)
+        self._executed.add(key)
+
+    def _key(self, made: Application) -> bytes:
+        regions = [made.before_region, made.after_region]
+        if "witness" in made.rule.effect.needs:
+            regions.append(made.witness_region)
+        digest = hashlib.sha256(f"{made.rule.name} {made.tags!r}".encode())
+        for region in regions:
+            digest.update(region.key)
+            for tensor in region.inputs.values():
+                known = [self.facts.of(tensor, number) for number in range(len(self.facts.cases))]
+                digest.update(f"{known!r} {self.facts.tags.get(tensor.name)!r}".encode())
+        return digest.digest()
+
+    def _counted(self, region: Region, facts: Iterable[Any]) -> Counted:
+        feeds = {
+            name: np.broadcast_to(np.zeros((), fact.dtype), fact.shape)
+            for name, fact in zip(region.inputs, facts, strict=True)
+        }
+        model = typed(region.model, feeds)
+        shapes: Mapping[str, Any] = tensor_facts(model, feeds)
+        return count_region(model, {name: fact.shape for name, fact in shapes.items()})
+
+    def _commit(self, made: Application) -> None:
+        fresh = nodes_made(made, self.graph)
+        self.graph.adopt(fresh)
+        for old, new, tag in zip(made.old, made.new, made.tags, strict=True):
+            if new is old:
+                pass
+            elif id(new.inputs[0]) in made.made if not isinstance(new, Constant) and new.inputs else False:
+                self.graph.replace(old, new, fresh)
+                self.facts.renamed(new.name, old.name)
+            else:
+                self.graph.redirect(old, new, fresh)
+            if tag is not None:
+                self.facts.tags[new.name] = tag
+        for inner, taking in made.match.names:
+            inner.name, taking.name = taking.name, inner.name
+        self.graph.prune(made.match.root)
 
 
-def _plain(body: Any, name: str) -> Any:
-    part = body.__dict__[name]
-    return part.__func__ if isinstance(part, staticmethod) else part
-
-
-def _made(new: Tensor, known: set[int]) -> list[Node]:
-    found: dict[int, Node] = {}
-    stack = list(new.inputs)
-    while stack:
-        node = stack.pop()
-        if id(node) in known or id(node) in found:
-            continue
-        found[id(node)] = node
-        stack += [t.inputs[0] for t in node.inputs if t.inputs]
-    return list(reversed(found.values()))
-
-
-def _frontier(new: Tensor, facts: dict[str, TensorFact]) -> list[Tensor]:
-    """Where a new expression meets the graph: the tensors it reads that were there before."""
-    found: dict[int, Tensor] = {}
-    stack, seen = [new], set()
-    while stack:
-        tensor = stack.pop()
-        if id(tensor) in seen:
-            continue
-        seen.add(id(tensor))
-        if not isinstance(tensor, Constant) and (not tensor.inputs or (tensor.name in facts)):
-            found[id(tensor)] = tensor
-            continue
-        stack += [t for n in tensor.inputs for t in n.inputs if t.name]
-    return list(found.values())
-
-
-def _region(end: Tensor, frontier: list[Tensor], graph: Graph) -> ModelProto:
-    stop, nodes = {id(t) for t in frontier}, {}
-    stack = [end]
-    while stack:
-        tensor = stack.pop()
-        if id(tensor) in stop:
-            continue
-        for node in tensor.inputs:
-            if id(node) not in nodes:
-                nodes[id(node)] = node
-                stack += node.inputs
-    inner = Graph(graph.model, nodes.values(), [], [end], frozenset(), set())
-    if not nodes:
-        same = Node("Identity", "same", {}, [end], [Variable(end.name + "/same")])
-        inner = Graph(graph.model, [same], [], [end], frozenset(), set())
-        inner.nodes = []
-    order: list[Node] = []
-    done: set[int] = set()
-
-    def visit(node: Node) -> None:
-        todo = [(node, False)]
-        while todo:
-            here, ready = todo.pop()
-            if ready:
-                order.append(here)
-                continue
-            if id(here) in done:
-                continue
-            done.add(id(here))
-            todo.append((here, True))
-            todo += [(t.inputs[0], False) for t in here.inputs if t.inputs and id(t.inputs[0]) in nodes]
-
-    for node in nodes.values():
-        visit(node)
-    inner.nodes = order
-    model = export_model(inner)
-    del model.graph.input[:], model.graph.output[:]
-    model.graph.output.append(helper.make_empty_tensor_value_info(end.name))
-    return model
-
-
-def _inputs(model: ModelProto) -> list[str]:
-    known = {n for node in model.graph.node for n in node.output} | {t.name for t in model.graph.initializer}
-    return list(dict.fromkeys(n for node in model.graph.node for n in node.input if n and n not in known))
-
-
-def _used(model: ModelProto, feeds: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    return {value.name: feeds[value.name] for value in model.graph.input}
-
-
-def _add_inputs(model: ModelProto, feeds: dict[str, NDArray[Any]]) -> None:
-    del model.graph.input[:]
-    read = {n for node in model.graph.node for n in node.input} | {o.name for o in model.graph.output}
-    made = {n for node in model.graph.node for n in node.output}
-    for name, value in feeds.items():
-        if name in read and name not in made:
-            kind = helper.np_dtype_to_tensor_dtype(value.dtype)
-            model.graph.input.append(helper.make_tensor_value_info(name, kind, list(value.shape)))
-
-
-def _feed(fact: TensorFact, seed: int, special: bool) -> NDArray[Any]:
-    draw = generator(seed, "effect")
-    dtype = np.dtype(fact.dtype)
-    if not is_float(dtype):
-        return draw.integers(0, 2, fact.shape).astype(dtype)
-    values = draw.normal(size=fact.shape).astype(dtype)
-    if special and values.size:
-        points = np.asarray([0.0, -0.0, 1.0, -1.0, np.finfo(dtype).tiny, -np.finfo(dtype).tiny], dtype)
-        flat = values.reshape(-1)
-        flat[: min(flat.size, points.size)] = points[: min(flat.size, points.size)]
-    return values
-
-
-__all__ = ["Engine", "Refused", "RuleReport"]
+__all__ = ["ANY", "Context", "Engine", "Refused", "RuleReport", "Tagged", "Walk"]

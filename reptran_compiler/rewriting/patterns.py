@@ -17,6 +17,8 @@ from typing import Any
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
 
+#: Stands for every type of operator.
+ANY = "*"
 _COMMUTATIVE = frozenset({"Add", "Mul", "Equal", "And", "Or", "Max", "Min", "Sum"})
 
 
@@ -37,6 +39,17 @@ class Operator:
     types: tuple[str, ...]
     inputs: tuple[Operand | Operator | Either, ...]
     name: str
+    attrs: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def deep(self) -> bool:
+        """Whether the pattern asks for further operators above."""
+        parts = (each.choices if isinstance(each, Either) else (each,) for each in self.inputs)
+        return any(isinstance(part, Operator) for some in parts for part in some)
+
+    def accepts(self, node: Node) -> bool:
+        """Whether an operator has one of the types."""
+        return ANY in self.types or node.op_type in self.types
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,15 @@ class Either:
     """Whichever of the alternatives matches first."""
 
     choices: tuple[Operand | Operator, ...]
+
+    @property
+    def deep(self) -> bool:
+        """Whether an alternative asks for further operators above."""
+        return any(isinstance(choice, Operator) and choice.deep for choice in self.choices)
+
+    def accepts(self, node: Node) -> bool:
+        """Whether an operator has one of the types that an expression may end in."""
+        return any(isinstance(choice, Operator) and choice.accepts(node) for choice in self.choices)
 
 
 Pattern = Operand | Operator | Either
@@ -71,11 +93,24 @@ class RequirementNotMet(Exception):
 
 @dataclass
 class Match:
-    """A match: operands and operators by the names that the pattern gives them, as attributes."""
+    """A match: operands and operators by the names that the pattern gives them, as attributes.
+
+    Attributes:
+        graph: the graph.
+        root: the operator that the expression ends in.
+        bound: operands and operators by name.
+        nodes: the operators of the expression.
+        facts: shapes, types, values and tags of tensors.
+        context: what the phase knows of the whole graph: `Layers` before and after replication, `Copies` in it.
+    """
 
     graph: Graph
     root: Node
     bound: dict[str, Any] = field(default_factory=dict)
+    nodes: tuple[Node, ...] = ()
+    facts: Any = None
+    context: Any = None
+    names: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -87,6 +122,10 @@ class Match:
         """What is bound to a name, None where an optional operand is absent."""
         return self.bound.get(name)
 
+    def keep_name(self, old: Tensor, new: Tensor) -> None:
+        """Let a new tensor have the name of one inside the match, which it takes the place of."""
+        self.names.append((old, new))
+
     def require(self, condition: bool, reason: str, at: Node | Tensor | None = None) -> None:
         """Turn the match down, with a reason, where a condition does not hold."""
         if not condition:
@@ -95,12 +134,16 @@ class Match:
 
 
 class PatternBuilder:
-    """Builds patterns: `p.Conv(x, p.const("w"), name="conv")` for any operator type."""
+    """Builds patterns: `p.Conv(x, p.const("w"), name="conv", group=1)` for any operator type.
+
+    Without operands the inputs are free. Further keywords are attributes: a value, or a function that says whether
+    a value (None where the attribute is absent) will do.
+    """
 
     def __getattr__(self, op: str) -> Callable[..., Operator]:
         if op.startswith("_"):
             raise AttributeError(op)
-        return lambda *inputs, name="": Operator((op,), tuple(inputs), name)
+        return lambda *inputs, name="", **attrs: Operator((op,), tuple(inputs), name, tuple(attrs.items()))
 
     def any(
         self, name: str = "", *, optional: bool = False, test: Callable[[Tensor], bool] | None = None
@@ -118,29 +161,31 @@ class PatternBuilder:
         """Several stored tensors, names separated by blanks."""
         return tuple(self.const(name) for name in names.split())
 
-    def op(self, types: str, *inputs: Pattern, name: str = "") -> Operator:
-        """An operator of one of several types, separated by blanks."""
-        return Operator(tuple(types.split()), inputs, name)
+    def op(self, types: str, *inputs: Pattern, name: str = "", **attrs: Any) -> Operator:
+        """An operator of one of several types, separated by blanks; `"*"` is any type."""
+        return Operator(tuple(types.split()), inputs, name, tuple(attrs.items()))
 
     def either(self, *choices: Operand | Operator) -> Either:
         """Alternatives, the first that matches."""
         return Either(choices)
 
 
-def build(pattern: Callable[..., Operator]) -> Operator:
+def build(pattern: Callable[..., Operator | Either]) -> Operator | Either:
     """The pattern that a pattern function describes; its parameters behind the builder are operands."""
     names = list(inspect.signature(pattern).parameters)[1:]
     return pattern(PatternBuilder(), *(Operand(name) for name in names))
 
 
-def match(pattern: Operator, graph: Graph, root: Node) -> Match | Mismatch:
+def match(pattern: Operator | Either, graph: Graph, root: Node) -> Match | Mismatch:
     """Match a pattern against the expression that ends in a node.
 
     A tensor inside the match that others read, or that is a graph output, makes it fail, unless the pattern
     itself reads it more than once.
     """
     worst: list[Mismatch] = []
-    for bound, nodes in _operator(pattern, root, {}, {}, worst):
+    choices = pattern.choices if isinstance(pattern, Either) else (pattern,)
+    operators = [choice for choice in choices if isinstance(choice, Operator)]
+    for bound, nodes in (found for choice in operators for found in _operator(choice, root, {}, {}, worst)):
         inside = {id(n) for n in nodes.values()}
         leak = next(
             (
@@ -153,9 +198,9 @@ def match(pattern: Operator, graph: Graph, root: Node) -> Match | Mismatch:
             None,
         )
         if leak is None:
-            return Match(graph, root, bound)
-        worst.append(Mismatch(pattern.name or pattern.types[0], leak.name, "is also read outside the match"))
-    return worst[-1] if worst else Mismatch(pattern.types[0], root.name, "does not match")
+            return Match(graph, root, bound, tuple(nodes.values()))
+        worst.append(Mismatch("expression", leak.name, "is also read outside the match"))
+    return worst[-1] if worst else Mismatch("expression", root.name, "does not match")
 
 
 Bound = dict[str, Any]
@@ -170,9 +215,14 @@ def _operator(
     why: list[Mismatch],
 ) -> Iterator[tuple[Bound, Nodes]]:
     label = p.name or "/".join(p.types)
-    if node.op_type not in p.types:
+    if not p.accepts(node):
         why.append(Mismatch(label, node.name, f"is a {node.op_type}"))
         return
+    for attribute, wanted in p.attrs:
+        value = node.attrs.get(attribute)
+        if not (wanted(value) if callable(wanted) else value == wanted):
+            why.append(Mismatch(label, node.name, f"its {attribute} is {value!r}"))
+            return
     if p.name:
         if bound.get(p.name, node) is not node:
             return

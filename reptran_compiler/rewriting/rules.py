@@ -1,80 +1,112 @@
-"""Rules: a pattern, a check, a rewrite, and a declared effect. A rule without an effect does not register."""
+"""Rules: a pattern, a check, a rewrite, and a declared effect. A rule without an effect does not register.
+
+    @rule("identity", effect=preserves())
+    class DropIdentity:
+        \"\"\"An Identity goes; its readers read what it read.\"\"\"
+
+        def pattern(p, x):
+            return p.Identity(x)
+
+        def rewrite(m, g):
+            return m.x
+
+The functions of the class are called without an instance. `pattern(p, ...)` builds the pattern, `check(m)`
+(optional) turns matches down with `m.require`, `rewrite(m, g)` builds what takes the place of the root's outputs
+beside the graph and returns it: a tensor, or one for each output.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from reptran_compiler.model import Graph, Tensor
-from reptran_compiler.rewriting.patterns import Match, Operator, build
+from reptran_compiler.rewriting.cost import Cost
+from reptran_compiler.rewriting.patterns import Either, Operator, build
+
+if TYPE_CHECKING:
+    from reptran_compiler.rewriting.application import Application
+
+#: The phases of a compilation in their order. Rules of `canonicalise` and `finish` are applied one after the other,
+#: each until it no longer matches; those of `replicate` together, in one walk from the inputs to the outputs.
+PHASES = ("canonicalise", "replicate", "finish")
 
 
-@dataclass(frozen=True)
 class Effect:
-    """What a rule declares of itself, and what the engine therefore executes.
+    """What a rule declares of itself. The engine executes it on every match.
 
     Attributes:
-        kind: `preserves`: the region computes the same before and after. `reparametrises`: it computes what
-            the rule's witness computes.
+        kind: its name, as `--list-passes` shows it.
+        needs: functions that the rule's class has to have for it.
     """
 
-    kind: str
+    kind: str = ""
+    needs: tuple[str, ...] = ()
 
+    def execute(self, application: Application) -> None:
+        """Run what the rule read against what it wrote.
 
-def preserves() -> Effect:
-    """The rule changes no value: the engine runs the region before and after on random inputs."""
-    return Effect("preserves")
-
-
-def reparametrises() -> Effect:
-    """The rule moves parameters: its class has a `witness`, which the engine runs against the rewrite."""
-    return Effect("reparametrises")
-
-
-class RuleBody(Protocol):
-    """What a rule class provides."""
-
-    @staticmethod
-    def pattern(p: Any) -> Operator:
-        """The pattern."""
-
-    @staticmethod
-    def rewrite(m: Match, g: Graph) -> Tensor:
-        """The tensor that replaces the root's output, built beside the graph."""
+        Raises:
+            Refused: they do not compute what the declaration says.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A registered rule."""
+    """A registered rule.
+
+    Attributes:
+        name: what `--passes` and messages call it.
+        effect: what it declares, executed on every match.
+        cost: what it declares of parameters and MACs, counted on every match; None where it declares nothing.
+        phase: one of `PHASES`.
+        order: its place in its phase; rules with a lower number come first.
+        body: the class that it was made of.
+        pattern: its pattern.
+        summary: the first line of the class' documentation.
+    """
 
     name: str
     effect: Effect
+    cost: Cost | None
+    phase: str
+    order: int
     body: Any
-    pattern: Operator
+    pattern: Operator | Either
     summary: str
 
+    def part(self, name: str) -> Callable[..., Any] | None:
+        """A function of the rule's class, None where it has none of that name."""
+        found = getattr(self.body, name, None)
+        return found if callable(found) else None
 
-def rule(name: str, *, effect: Effect) -> Callable[[type], Rule]:
+
+def rule(
+    name: str, *, effect: Effect, cost: Cost | None = None, phase: str = "canonicalise", order: int = 50
+) -> Callable[[type], Rule]:
     """Class decorator that makes a rule.
 
+    Args:
+        name: the rule's name.
+        effect: what it declares: `preserves()`, `reparametrises()`, or one of `reptran_compiler.replication`.
+        cost: what happens to parameters and MACs.
+        phase: when it runs, one of `PHASES`.
+        order: its place among the rules of its phase.
+
     Raises:
-        TypeError: the effect is missing or no `Effect`, or the class lacks `pattern` or `rewrite`.
+        TypeError: the effect is missing or no `Effect`, the phase is unknown, or the class lacks a function.
     """
     if not isinstance(effect, Effect):
         raise TypeError(f"rule {name!r} declares no effect")
+    if phase not in PHASES:
+        raise TypeError(f"rule {name!r}: there is no phase {phase!r}, only {', '.join(PHASES)}")
 
     def register(body: type) -> Rule:
-        for part in ("pattern", "rewrite"):
-            if not hasattr(body, part):
-                raise TypeError(f"rule {name!r} has no {part}")
-        if effect.kind == "reparametrises" and not hasattr(body, "witness"):
-            raise TypeError(f"rule {name!r} reparametrises but has no witness")
-        pattern = build(
-            body.__dict__["pattern"]
-            if not isinstance(body.__dict__["pattern"], staticmethod)
-            else body.__dict__["pattern"].__func__
-        )
-        return Rule(name, effect, body, pattern, (body.__doc__ or "").strip().split("\n")[0])
+        for part in ("pattern", "rewrite", *effect.needs):
+            if not callable(getattr(body, part, None)):
+                raise TypeError(f"rule {name!r} has no {part}, which {effect.kind!r} needs")
+        summary = (body.__doc__ or "").strip().split("\n")[0]
+        return Rule(name, effect, cost, phase, order, body, build(getattr(body, "pattern")), summary)
 
     return register

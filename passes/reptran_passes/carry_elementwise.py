@@ -1,0 +1,20 @@
+"""Operators that carry replication in one line each."""
+
+from __future__ import annotations
+
+from reptran_compiler.replication import broadcasting, per_channel, pointwise, spatial
+
+Pointwise = pointwise(
+    *"Relu Clip Sign Sigmoid Tanh Abs Neg HardSigmoid HardSwish LeakyRelu Elu Selu Softplus Softsign Exp Log Sqrt Erf".split(),
+    *"Gelu Identity Dropout Cast Not Floor Ceil Round Reciprocal ThresholdedRelu Celu Mish Sin Cos".split(),
+    name="carry-pointwise",
+)
+Broadcasting = broadcasting(
+    *"Add Sub Mul Div Pow Max Min Sum And Or Xor Equal Less Greater LessOrEqual GreaterOrEqual Where PRelu".split(),
+    name="carry-broadcasting",
+)
+Spatial = spatial(
+    *"MaxPool AveragePool GlobalAveragePool GlobalMaxPool LpPool GlobalLpPool".split(), name="carry-pooling"
+)
+BatchNormalization = per_channel("BatchNormalization", 1, 2, 3, 4, name="carry-batch-norm")
+InstanceNormalization = per_channel("InstanceNormalization", 1, 2, name="carry-instance-norm")

@@ -1,0 +1,37 @@
+"""Resize over space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from reptran_compiler.model import Constant, Graph
+from reptran_compiler.replication import CARRIERS, as_ints, rebuilt, replicates
+from reptran_compiler.rewriting import Match, Tagged, rule
+
+
+@rule("carry-resize", effect=replicates(), phase="replicate", order=CARRIERS)
+class Resize:
+    """Resize (Upsample before opset 10) of other axes than the channels; a stored target size is widened."""
+
+    def pattern(p: Any) -> Any:
+        return p.op("Resize Upsample")
+
+    def check(m: Match) -> None:
+        state = m.context.wide(m.root.inputs[0])
+        m.require(state is not None and state.outer == 1, "the copies lie interleaved")
+        m.require(not any(m.context.wide(t) is not None for t in m.root.inputs[1:]), "its sizes depend on a wide map")
+        before, after = (m.context.shape(t)[state.axis] for t in (m.root.inputs[0], m.root.outputs[0]))
+        m.require(before == after, "resizes the channel axis")
+
+    def rewrite(m: Match, g: Graph) -> Tagged:
+        state, root = m.context.wide(m.root.inputs[0]), m.root
+        inputs, sizes = list(root.inputs), root.input(3)
+        axes = [int(axis) for axis in root.attrs.get("axes", range(m.context.rank(inputs[0])))]
+        if sizes is not None and state.axis in axes:
+            m.require(isinstance(sizes, Constant), "its sizes are computed", sizes)
+            values = as_ints(sizes.values)
+            values[axes.index(state.axis)] *= m.context.beta
+            inputs[3] = g.constant(f"{root.name}/sizes", values, np.int64)
+        return Tagged(rebuilt(m, g, inputs)[0], state)

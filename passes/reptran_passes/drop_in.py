@@ -1,0 +1,38 @@
+"""THEORY rule 8, scope `layer`: a RepConv between maps of the source's width."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reptran_compiler.model import Graph, Tensor
+from reptran_compiler.rewriting import Cost, Match, reparametrises, rule
+from reptran_passes.replicate_input import rearranged, sum_of_blocks
+
+
+@rule("drop-in", effect=reparametrises(), cost=Cost(weights="==", macs="=="), phase="replicate", order=13)
+class DropIn:
+    """x tiled beta times, `Conv(x^; W')`, y' tiled beta times: equal to the sum over r of `Conv(x; W(r))`, tiled."""
+
+    def pattern(p: Any, x: Any) -> Any:
+        return p.op("Conv Gemm MatMul", x, p.any("w"), name="layer")
+
+    def check(m: Match) -> None:
+        m.require(m.context.plan.scope == "layer", "scope is network")
+        m.require(m.context.role(m.layer) == "repconv", f"is no RepConv but {m.context.role(m.layer) or 'no layer'}")
+
+    def rewrite(m: Match, g: Graph) -> Tensor:
+        copies, rank = m.context, m.context.rank(m.root.outputs[0])
+        axis = 1 if m.layer.op == "Conv" else copies.rank(m.x) - 1
+        reads = copies.tiled(g, m.x, axis, copies.beta, f"{m.layer.name}/in")
+        weight = rearranged(copies, g, m.layer)
+        made = g.node(m.layer.op, [reads, weight], m.layer.attrs, like=m.layer).outputs[0]
+        return copies.tiled(g, made, copies.channels(m.layer), copies.beta, m.layer.name, rank)  # type: ignore[no-any-return]
+
+    def witness(m: Match, g: Graph) -> Tensor:
+        copies = m.context
+        narrow = sum_of_blocks(g, m.layer, [m.x] * copies.beta, m.facts.value(m.w), copies.beta)
+        axis = copies.channels(m.layer)
+        made: Tensor = g.node("Concat", [narrow] * copies.beta, {"axis": axis}, name="witness").outputs[0]
+        return made
+
+

@@ -1,0 +1,94 @@
+"""THEORY rule 6, rewrite FC: the classifier reads all copies, or their mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reptran_compiler.model import Constant, Graph, Tensor
+from reptran_compiler.replication import again, averages, binarised
+from reptran_compiler.rewriting import Match, rule
+
+Array = NDArray[Any]
+
+
+def _position(m: Match) -> int:
+    return int(m.context.roles.layers[m.layer.name])
+
+
+@rule("fold-fc", effect=averages(), phase="replicate", order=20)
+class FoldFC:
+    """`fold`: the classifier reads the mean of the copies with the weights that it had."""
+
+    def pattern(p: Any) -> Any:
+        return p.op("Conv Gemm MatMul", name="layer")
+
+    def check(m: Match) -> None:
+        m.require(m.context.role(m.layer) == "classifier", "is no classifier")
+        m.require(m.context.wide(m.context.reads(m.layer)) is not None, "reads a narrow map")
+        m.require(m.context.plan.fc == "fold" or _cannot_widen(m) is not None, "the classifier is widened")
+
+    def rewrite(m: Match, g: Graph) -> Tensor:
+        inputs = list(m.layer.inputs)
+        place = 1 - _position(m)
+        inputs[place] = m.context.mean(g, inputs[place])
+        made: Tensor = g.node(m.layer.op, inputs, m.layer.attrs, like=m.layer).outputs[0]
+        return made
+
+
+@rule("rewrite-fc", effect=averages(), phase="replicate", order=21)
+class RewriteFC:
+    """`widen`: `W' = [W | W | ... | W] / beta`; a binary classifier keeps its +-1 and takes 1/beta behind it."""
+
+    def pattern(p: Any, x: Any) -> Any:
+        return p.op("Conv Gemm MatMul", x, p.any("w"), p.any("b", optional=True), name="layer")
+
+    def check(m: Match) -> None:
+        m.require(m.context.role(m.layer) == "classifier", "is no classifier")
+        m.require(m.context.wide(m.context.reads(m.layer)) is not None, "reads a narrow map")
+        reason = _cannot_widen(m)
+        m.require(reason is None, reason or "")
+
+    def rewrite(m: Match, g: Graph) -> Tensor:
+        copies, beta = m.context, m.context.beta
+        latent = binarised(m.w)
+        stored = m.w if latent is None else latent
+        m.require(isinstance(stored, Constant), "its weights are computed", m.w)
+        binary = m.layer.name in copies.plan.binary
+        values = widened_columns(m, np.asarray(stored.values))
+        values = values if binary else (values / beta).astype(values.dtype)
+        wide = copies.stored(g, stored, ("fc", beta, binary), np.ascontiguousarray(values), "rep")
+        weight = wide if latent is None else again(g, m.w, latent, wide)
+        inputs = [m.x, weight] + ([] if m.get("b") is None or binary else [m.b])
+        out: Tensor = g.node(m.layer.op, inputs, m.layer.attrs, like=m.layer).outputs[0]
+        if not binary:
+            return out
+        share = g.constant(f"{m.layer.name}/share", np.asarray(1 / beta, m.facts.source(m.root.outputs[0]).dtype))
+        out = g.node("Mul", [out, share], name=f"{m.layer.name}/mean").outputs[0]
+        return out
+
+
+def widened_columns(m: Match, weight: Array) -> Array:
+    """A classifier's weights, every column once for each copy, in the order in which the copies lie in x^."""
+    state = m.context.wide(m.x)
+    axis = 1 if m.layer.op == "Conv" or m.layer.attrs.get("transB", 0) else 0
+    columns = np.empty(state.size * m.context.beta, np.int64)
+    for places in state.order(m.context.beta):
+        columns[places] = np.arange(state.size)
+    taken: Array = np.take(weight, columns, axis=axis)
+    return taken
+
+
+def _cannot_widen(m: Match) -> str | None:
+    """Why a classifier's weights cannot be widened; None where they can."""
+    reads = m.context.reads(m.layer)
+    axis = 1 if m.layer.op == "Conv" else m.context.rank(reads) - 1
+    if _position(m) == 0:
+        return "its weights stand on the left"
+    if m.layer.op == "Conv" and m.layer.attrs.get("group", 1) > 1:
+        return "it is grouped"
+    if m.layer.attrs.get("transA", 0) or m.context.wide(reads).axis != axis:
+        return "it does not contract the channel axis"
+    return None

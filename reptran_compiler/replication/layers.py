@@ -1,0 +1,144 @@
+"""What rules before and after replication know of the whole graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable
+from reptran_compiler.model.symbolic import Dimension, Symbols, constant_values
+from reptran_compiler.replication.binarisation import binarised, is_sign
+from reptran_compiler.replication.roles import Roles, find_roles
+from reptran_compiler.rewriting import Facts
+
+Array = NDArray[Any]
+
+_ZERO_SHARE, _ZERO_COUNT = 1e-3, 3
+_MOVES = frozenset(
+    "MaxPool Reshape Flatten Transpose Squeeze Unsqueeze Identity Slice Split Concat Gather Expand Tile".split()
+)
+_KEEPS_RANGE = _MOVES | frozenset("AveragePool GlobalAveragePool GlobalMaxPool ReduceMean ReduceMax Pad Dropout".split())
+_NOT_NEGATIVE = frozenset("Relu Sigmoid HardSigmoid Abs Exp Softplus Softmax Sqrt".split())
+
+
+@dataclass
+class Layers:
+    """The context of the phases `canonicalise` and `finish`: `m.context` in their rules.
+
+    Attributes:
+        graph: the graph.
+        facts: shapes and values of its tensors.
+        symbols: shapes and integers in terms of the dynamic axes, by tensor name.
+    """
+
+    graph: Graph
+    facts: Facts
+    symbols: Symbols
+    _roles: Roles | None = field(default=None, repr=False)
+    _binary: frozenset[str] | None = field(default=None, repr=False)
+    _fixed: Mapping[str, Array] | None = field(default=None, repr=False)
+
+    def refresh(self) -> None:
+        """The graph has changed."""
+        self._roles = self._binary = None
+
+    def relearn(self, symbols: Symbols) -> None:
+        """Shapes and integers of the graph as it is now."""
+        self.symbols, self._fixed = symbols, None
+        self.refresh()
+
+    @property
+    def roles(self) -> Roles:
+        """The connections of the graph's layers."""
+        if self._roles is None:
+            self._roles = find_roles(self.graph, self.facts)
+        return self._roles
+
+    def shape(self, tensor: Tensor) -> tuple[Dimension, ...] | None:
+        """A tensor's shape in terms of the dynamic axes; None where it is not known."""
+        return self.symbols.shapes.get(tensor.name)
+
+    def same_shape(self, one: Tensor, other: Tensor) -> bool:
+        """Whether two tensors have one shape, whatever the sizes of the dynamic axes."""
+        shape = self.shape(one)
+        return shape is not None and shape == self.shape(other)
+
+    def integers(self, tensor: Tensor) -> tuple[Dimension, ...] | None:
+        """The elements of a one-dimensional integer tensor in terms of the dynamic axes; None where not known."""
+        found = self.symbols.values.get(tensor.name)
+        return None if found is None or found.ndim != 1 else tuple(found)
+
+    def fixed(self, tensor: Tensor) -> Array | None:
+        """The value of an integer tensor that is the same whatever the sizes of the dynamic axes."""
+        if self._fixed is None:
+            self._fixed = constant_values(self.symbols)
+        return self._fixed.get(tensor.name)
+
+    def is_binary(self, node: Node) -> bool:
+        """Whether a layer in canonical form is binary: it reads binarised maps, and its weights are signs (or 0)."""
+        position = self.roles.layers.get(node.name)
+        if position is None or not self.roles.is_inner(node) or not self.reads_binary(node):
+            return False
+        weight = node.inputs[position]
+        return binarised(weight) is not None or (
+            isinstance(weight, Constant) and bool(np.isin(weight.values, (-1, 0, 1)).all()) and few_zeros(weight.values)
+        )
+
+    def reads_binary(self, node: Node) -> bool:
+        """Whether all that a layer reads are binarisations of values of both signs."""
+        if self._binary is None:
+            self._binary = frozenset(_binary_maps(self.graph))
+        position = self.roles.layers.get(node.name)
+        return position is not None and node.inputs[1 - position].name in self._binary
+
+
+def few_zeros(weight: Array) -> bool:
+    """Whether no more weights are 0 than a binary layer has by accident (THEORY rule 3): others are ternary."""
+    return int(np.count_nonzero(weight == 0)) <= max(_ZERO_COUNT, _ZERO_SHARE * weight.size)
+
+
+def _binary_maps(g: Graph) -> set[str]:
+    """The tensors of which every element is the output of a binarisation of values of both signs.
+
+    `Sign` of what is never negative gives 0 and 1: that is no binarisation, whatever pooling stands between.
+    """
+    binary: set[str] = set()
+    half: set[str] = set()
+    for node in g.nodes:
+        reads = [tensor for tensor in node.inputs if isinstance(tensor, Variable) and tensor.name]
+        made = [tensor.name for tensor in node.outputs]
+        source = binarised(node.outputs[0]) if node.outputs else None
+        lowest = _floor(node)
+        if node.op_type in _NOT_NEGATIVE or (lowest is not None and lowest >= 0.0):
+            half.update(made)
+        elif source is not None:
+            if not (is_sign(node.outputs[0]) and source.name in half):
+                binary.update(made)
+        elif node.op_type in _KEEPS_RANGE and any(tensor.name in half for tensor in reads):
+            half.update(made)
+        elif reads and all(tensor.name in binary for tensor in reads):
+            if node.op_type in _MOVES or (node.op_type == "Pad" and _pads_signs(node)):
+                binary.update(made)
+    return binary
+
+
+def _floor(node: Node) -> float | None:
+    """The lower bound of a Clip."""
+    if node.op_type != "Clip":
+        return None
+    if "min" in node.attrs:
+        return float(node.attrs["min"])
+    low = node.input(1)
+    return float(low.values.reshape(-1)[0]) if isinstance(low, Constant) else None
+
+
+def _pads_signs(node: Node) -> bool:
+    """Whether a Pad writes 0, +1 or -1: what a layer reads stays a map of signs, or of signs and zero padding."""
+    value = node.input(2)
+    if value is None:
+        return float(node.attrs.get("value", 0.0)) in (-1.0, 0.0, 1.0)
+    return isinstance(value, Constant) and bool(np.isin(value.values, (-1, 0, 1)).all())

@@ -1,0 +1,195 @@
+"""One application of a rule: what it read and what it wrote, ready to be run against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reptran_compiler.model import Constant, Graph, Node, Tensor
+from reptran_compiler.rewriting.facts import Facts
+from reptran_compiler.rewriting.patterns import Match
+from reptran_compiler.rewriting.region import Region, extract
+from reptran_compiler.rewriting.rules import Rule
+from reptran_compiler.runtime import generator, is_float
+
+Array = NDArray[Any]
+
+#: Units in the last place, of the largest value, that two orders of the same arithmetic may differ by.
+_ROUNDING_STEPS = 16
+
+
+class Refused(Exception):
+    """A rule broke its declaration: what it wrote does not compute what it promised.
+
+    Attributes:
+        application: with the regions before and after, for a reproducer; None where there is none.
+    """
+
+    def __init__(self, message: str, application: Application | None = None) -> None:
+        super().__init__(message)
+        self.application = application
+
+
+class CannotContinue(Exception):
+    """A rule says that the model cannot be compiled; the message says where and why."""
+
+
+@dataclass
+class Case:
+    """Arrays for the tensors that a region reads, by the tensor's `id`."""
+
+    number: int
+    values: dict[int, Array]
+
+
+@dataclass
+class Application:
+    """A match, and what a rule wrote for it, not yet part of the graph.
+
+    Attributes:
+        rule: the rule.
+        match: the match.
+        graph: the graph.
+        facts: shapes, types and tags of its tensors.
+        old: the root's outputs.
+        new: what shall take their places.
+        tags: what the rule says of the new tensors; None where it says nothing.
+        made: the nodes that the rule built, and those that its witness builds.
+    """
+
+    rule: Rule
+    match: Match
+    graph: Graph
+    facts: Facts
+    old: Sequence[Tensor]
+    new: Sequence[Tensor]
+    tags: Sequence[Any]
+    made: set[int] = field(default_factory=set)
+
+    @property
+    def place(self) -> str:
+        """The rule and the node, for messages."""
+        return f"rule {self.rule.name!r} at node {self.match.root.name!r}"
+
+    @cached_property
+    def after_region(self) -> Region:
+        """What the rule wrote, down to the graph's tensors that it reads."""
+        inside = {id(node) for node in self.match.nodes}
+        kept = {id(t) for t in self.new if any(t is old for old in self.old)}
+
+        def stop(tensor: Tensor) -> bool:
+            if id(tensor) in kept:
+                return False
+            maker = id(tensor.inputs[0])
+            return maker not in self.made and maker not in inside and not self.facts.derived(tensor)
+
+        return extract(self.graph, self.new, stop)
+
+    @cached_property
+    def before_region(self) -> Region:
+        """What the rule read, down to the same tensors."""
+        ends = {id(tensor) for tensor in self.after_region.inputs.values()}
+        return extract(self.graph, self.old, lambda tensor: id(tensor) in ends)
+
+    @cached_property
+    def witness_region(self) -> Region:
+        """What the rule's witness builds."""
+        build = self.rule.part("witness")
+        assert build is not None, "`rule` asks for it"
+        before = self.graph.mark()
+        found = build(self.match, self.graph)
+        tensors = list(found) if isinstance(found, (list, tuple)) else [found]
+        self.made |= {id(node) for node in self.graph.since(before)}
+        ends = {id(tensor) for tensor in self.after_region.inputs.values()}
+        return extract(self.graph, tensors, lambda tensor: id(tensor) in ends)
+
+    def cases(self) -> Iterator[Case]:
+        """Inputs to run the regions with: random ones, then ones that hold 0, -0, +-1 and the smallest numbers.
+
+        Shapes are those of one run of the source each, at different batch sizes.
+        """
+        regions = [self.after_region, self.before_region]
+        if "witness" in self.rule.effect.needs:
+            regions.append(self.witness_region)
+        tensors = {id(t): t for region in regions for t in region.inputs.values()}
+        for number in range(len(self.facts.cases)):
+            yield Case(number, {key: self._draw(t, number, index) for index, (key, t) in enumerate(tensors.items())})
+
+    def before(self, case: Case) -> list[Array]:
+        """The root's outputs as they were."""
+        return self.before_region.run(case.values)
+
+    def after(self, case: Case) -> list[Array]:
+        """What shall take their places."""
+        return self.after_region.run(case.values)
+
+    def witness(self, case: Case) -> list[Array]:
+        """What the rule's witness computes."""
+        return self.witness_region.run(case.values)
+
+    def compare(self, expected: Sequence[Array], found: Sequence[Array]) -> None:
+        """See that arrays are equal, floats up to rounding.
+
+        Raises:
+            Refused: they are not.
+        """
+        if len(expected) != len(found):
+            raise Refused(f"{self.place}: {len(expected)} tensors became {len(found)}", self)
+        for want, got in zip(expected, found, strict=True):
+            self._compare(want, got)
+
+    def _compare(self, want: Array, got: Array) -> None:
+        if want.shape != got.shape or want.dtype != got.dtype:
+            change = f"{want.dtype}{list(want.shape)} became {got.dtype}{list(got.shape)}"
+            raise Refused(f"{self.place} breaks its declaration ({self.rule.effect.kind}): {change}", self)
+        if is_float(want.dtype):
+            a, b = want.astype(np.float64), got.astype(np.float64)
+            finite = np.isfinite(a)
+            size = float(np.abs(a[finite]).max(initial=0.0))
+            step = float(np.finfo(want.dtype).eps) if want.dtype.kind == "f" else 2.0**-8
+            same = (a == b) | (np.isnan(a) & np.isnan(b))
+            near = np.abs(np.where(finite, a, 0) - np.where(finite, b, 0)) <= _ROUNDING_STEPS * step * size
+            wrong = ~(same | (finite & near))
+        else:
+            a, b = want, got
+            wrong = want != got
+        if wrong.any():
+            spot = tuple(int(i) for i in np.argwhere(wrong)[0])
+            raise Refused(
+                f"{self.place} breaks its declaration ({self.rule.effect.kind}): at {list(spot)} it should give "
+                f"{a[spot]:.7g} and gives {b[spot]:.7g}; {int(wrong.sum())} of {wrong.size} values differ",
+                self,
+            )
+
+    def _draw(self, tensor: Tensor, number: int, index: int) -> Array:
+        fact = self.facts.of(tensor, number)
+        random = generator(1000 * number + index, "effect")
+        dtype = np.dtype(fact.dtype)
+        if not is_float(dtype):
+            drawn: Array = random.integers(0, 2, fact.shape).astype(dtype)
+            return self.facts.tied(tensor, drawn)
+        values = random.standard_normal(fact.shape, dtype=np.float32).astype(dtype)
+        if number % 2 and values.size:
+            tiny = np.finfo(np.float16 if dtype == np.float16 else np.float32).tiny
+            points = np.asarray([0.0, -0.0, 1.0, -1.0, tiny, -tiny]).astype(dtype)
+            places = random.permutation(values.size)[: min(values.size, points.size)]
+            values.reshape(-1)[places] = points[: places.size]
+        return values
+
+
+def nodes_made(application: Application, graph: Graph) -> list[Node]:
+    """The nodes of the new tensors that are not part of the graph yet, makers first."""
+    found: dict[int, Node] = {}
+    stack = [t.inputs[0] for t in application.new if not isinstance(t, Constant) and t.inputs]
+    while stack:
+        node = stack.pop()
+        if id(node) in found or id(node) not in application.made:
+            continue
+        found[id(node)] = node
+        stack += [t.inputs[0] for t in node.inputs if t.inputs]
+    return [node for node in graph.beside if id(node) in found]

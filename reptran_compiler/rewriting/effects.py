@@ -1,0 +1,37 @@
+"""The two effects that know nothing of replication."""
+
+from __future__ import annotations
+
+from reptran_compiler.rewriting.application import Application
+from reptran_compiler.rewriting.rules import Effect
+
+
+class Preserves(Effect):
+    """What the rule wrote computes what it read."""
+
+    kind = "preserves"
+
+    def execute(self, application: Application) -> None:
+        for case in application.cases():
+            application.compare(application.before(case), application.after(case))
+
+
+class Reparametrises(Effect):
+    """What the rule wrote computes what its `witness(m, g)` computes, which is built as `rewrite` is."""
+
+    kind = "reparametrises"
+    needs = ("witness",)
+
+    def execute(self, application: Application) -> None:
+        for case in application.cases():
+            application.compare(application.witness(case), application.after(case))
+
+
+def preserves() -> Effect:
+    """The rule changes no value: the engine runs the region before and after."""
+    return Preserves()
+
+
+def reparametrises() -> Effect:
+    """The rule changes what is computed, into what its class' `witness` computes with the parameters of the match."""
+    return Reparametrises()

@@ -1,0 +1,157 @@
+"""What is known of the tensors of a graph besides their connections: shape, type, value, and tags that rules leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reptran_compiler.model import Constant, Graph, Node, Tensor
+from reptran_compiler.rewriting.region import extract, typed
+from reptran_compiler.runtime import TensorFact, tensor_facts
+
+Array = NDArray[Any]
+
+_RANDOM = frozenset(
+    "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Multinomial Bernoulli Dropout".split()
+)
+_KEEPS_UNIFORM = frozenset("Expand Reshape Unsqueeze Squeeze Identity Transpose Tile Flatten".split())
+_ARITHMETIC: Mapping[str, Callable[..., Any]] = {
+    "Neg": np.negative,
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Cast": np.asarray,
+}
+
+
+class Facts:
+    """Shapes and types of a graph's tensors in some runs ("cases"), and tags of them.
+
+    A tag is whatever a family of rules wants to know of a tensor beyond its values, such as that it is wide.
+
+    Args:
+        graph: the graph.
+        cases: shape and type by name, once for each run.
+    """
+
+    def __init__(self, graph: Graph, cases: Sequence[Mapping[str, TensorFact]]) -> None:
+        self.graph = graph
+        self.cases = [dict(case) for case in cases]
+        self.tags: dict[str, Any] = {}
+        self._constant: dict[int, tuple[Tensor, bool]] = {}
+        self._values: dict[int, tuple[Tensor, Array]] = {}
+
+    def refresh(self) -> None:
+        """The graph has changed: what was no constant may be one now."""
+        self._constant = {key: known for key, known in self._constant.items() if known[1]}
+
+    def renamed(self, name: str, behind: str) -> None:
+        """A new tensor took a name over; the tensor that had it is called `behind` now."""
+        for case in self.cases:
+            if name in case:
+                case[behind] = case[name]
+        if name in self.tags:
+            self.tags[behind] = self.tags.pop(name)
+
+    def source(self, tensor: Tensor, case: int = 0) -> TensorFact:
+        """Shape and type as the untagged graph has them."""
+        if isinstance(tensor, Constant):
+            return TensorFact(tuple(tensor.shape), np.dtype(tensor.dtype))
+        if tensor.name not in self.cases[case]:
+            self._infer(tensor, case)
+        return self.cases[case][tensor.name]
+
+    def of(self, tensor: Tensor, case: int = 0) -> TensorFact:
+        """Shape and type as the tensor is now. Tags that change shapes override this."""
+        return self.source(tensor, case)
+
+    def derived(self, tensor: Tensor) -> bool:
+        """Whether a tensor is an auxiliary one that regions look through, down to what it is computed from."""
+        return False
+
+    def tied(self, tensor: Tensor, values: Array) -> Array:
+        """Random integers for a tensor, made to obey what its tag says of them."""
+        return values
+
+    def constant(self, tensor: Tensor) -> bool:
+        """Whether a tensor is stored, or computed from stored tensors alone."""
+        stack = [tensor]
+        while stack:
+            here = stack[-1]
+            if id(here) in self._constant:
+                stack.pop()
+                continue
+            maker: Node | None = here.inputs[0] if not isinstance(here, Constant) and here.inputs else None
+            if isinstance(here, Constant) or here.name == "":
+                self._constant[id(here)] = (here, True)
+            elif maker is None or not _repeatable(maker):
+                self._constant[id(here)] = (here, False)
+            else:
+                open_ones = [t for t in maker.inputs if id(t) not in self._constant]
+                known = [self._constant[id(t)][1] for t in maker.inputs if id(t) in self._constant]
+                if all(known) and open_ones:
+                    stack.append(open_ones[0])
+                else:
+                    self._constant[id(here)] = (here, all(known))
+        return self._constant[id(tensor)][1]
+
+    def value(self, tensor: Tensor) -> Array | None:
+        """The value of a tensor that is stored or computed from stored ones; None of any other.
+
+        Raises:
+            RuntimeFailure: onnxruntime cannot compute it.
+        """
+        if isinstance(tensor, Constant):
+            return np.asarray(tensor.values)
+        if not self.constant(tensor):
+            return None
+        if id(tensor) not in self._values:
+            region = extract(self.graph, [tensor], lambda each: False)
+            self._values[id(tensor)] = (tensor, region.run({})[0])
+        return self._values[id(tensor)][1]
+
+    def uniform(self, tensor: Tensor) -> float | None:
+        """The number that every element of a tensor is, whatever its shape; None where that is not certain."""
+        if isinstance(tensor, Constant) or self.constant(tensor):
+            value = self.value(tensor)
+            if value is None or not value.size or value.dtype.kind not in "fiub":
+                return None
+            flat = value.reshape(-1)
+            return float(flat[0]) if bool((flat == flat[0]).all()) else None
+        maker: Node | None = tensor.inputs[0] if tensor.inputs else None
+        if maker is None:
+            return None
+        if maker.op_type == "ConstantOfShape":
+            given = maker.attrs.get("value")
+            return 0.0 if given is None else float(np.asarray(given).reshape(-1)[0])
+        if maker.op_type in _KEEPS_UNIFORM:
+            return self.uniform(maker.inputs[0])
+        if maker.op_type in _ARITHMETIC:
+            operands = [self.uniform(each) for each in maker.inputs]
+            if all(each is not None for each in operands):
+                dtype = np.dtype(self.source(tensor).dtype)
+                found = _ARITHMETIC[maker.op_type](*(np.asarray(each).astype(dtype) for each in operands))
+                return float(np.asarray(found).astype(dtype))
+        return None
+
+    def _infer(self, tensor: Tensor, case: int) -> None:
+        """Shape and type of a tensor that a rule made, from those of the tensors that it is computed from."""
+        known = self.cases[case]
+        region = extract(self.graph, [tensor], lambda each: each.name in known)
+        feeds = {}
+        for name, read in region.inputs.items():
+            fact = self.of(read, case)
+            feeds[name] = np.broadcast_to(np.zeros((), fact.dtype), fact.shape)
+        found = tensor_facts(typed(region.model, feeds), feeds)
+        known[tensor.name] = found[region.outputs[0]]
+
+
+def _repeatable(node: Node) -> bool:
+    """Whether an operator computes the same from the same, and reads nothing but its inputs."""
+    if node.op_type == "Constant":
+        return True
+    body = node.source is not None and any(a.HasField("g") or a.graphs for a in node.source.attribute)
+    return bool(node.inputs) and not body and node.op_type not in _RANDOM

@@ -1,0 +1,142 @@
+"""Regions: parts of a graph as models of their own, so that onnxruntime can run what a rule read and wrote."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+from onnx import ModelProto, ValueInfoProto, helper
+
+from reptran_compiler.model import Constant, Graph, Node, Tensor, node_proto, tensor_proto
+from reptran_compiler.runtime import Session, element_type
+
+Array = NDArray[Any]
+
+#: Operators that read the shape of a tensor and nothing else of it.
+SHAPE_READERS = frozenset({"Shape", "Size"})
+
+
+@dataclass
+class Region:
+    """A part of a graph, its tensors renamed in the order in which they are met: equal parts are equal models.
+
+    Attributes:
+        model: the part; its graph inputs have no types until `typed`.
+        inputs: the graph's tensors that it reads, by their names in the model.
+        outputs: the names of its outputs in the model.
+    """
+
+    model: ModelProto
+    inputs: Mapping[str, Tensor]
+    outputs: tuple[str, ...]
+    _session: Session | None = field(default=None, repr=False)
+
+    @property
+    def key(self) -> bytes:
+        """A digest that is equal for equal models."""
+        return hashlib.sha256(self.model.SerializeToString(deterministic=True)).digest()
+
+    def run(self, values: Mapping[int, Array]) -> list[Array]:
+        """Run the part.
+
+        Args:
+            values: an array for each of `inputs`, by the tensor's `id`.
+
+        Raises:
+            RuntimeFailure: onnxruntime refuses the part.
+        """
+        feeds = {name: values[id(tensor)] for name, tensor in self.inputs.items()}
+        if self._session is None:
+            self._session = Session(typed(self.model, feeds))
+        found = self._session.run(feeds, self.outputs)
+        return [found[name] for name in self.outputs]
+
+
+def typed(model: ModelProto, feeds: Mapping[str, Array]) -> ModelProto:
+    """A copy of a region's model whose inputs have the types and ranks of some arrays, sizes left open."""
+    made = ModelProto()
+    made.CopyFrom(model)
+    del made.graph.input[:]
+    for name, array in feeds.items():
+        kind = element_type(array.dtype)
+        made.graph.input.append(helper.make_tensor_value_info(name, kind, [None] * array.ndim))
+    return made
+
+
+def extract(graph: Graph, outputs: Sequence[Tensor], stop: Callable[[Tensor], bool]) -> Region:
+    """The part of a graph that computes some tensors.
+
+    Args:
+        graph: the graph.
+        outputs: the tensors.
+        stop: whether a variable tensor is an input of the part. Graph inputs, and what only a Shape reads,
+            always are.
+    """
+    order, cut = _walk(outputs, stop)
+    names: dict[int, str] = {}
+    inputs: dict[str, Tensor] = {}
+    keep = any(_has_body(node) for node in order)
+    model = ModelProto(ir_version=max(graph.model.ir_version, 4), opset_import=graph.model.opset_import)
+    model.functions.extend(graph.model.functions)
+    model.graph.name = "region"
+
+    def name_of(tensor: Tensor) -> str:
+        if tensor.name == "":
+            return ""
+        if id(tensor) not in names:
+            names[id(tensor)] = tensor.name if keep else f"t{len(names)}"
+            if isinstance(tensor, Constant):
+                model.graph.initializer.append(tensor_proto(tensor, names[id(tensor)]))
+            elif id(tensor) in cut or not tensor.inputs:
+                inputs[names[id(tensor)]] = tensor
+        return names[id(tensor)]
+
+    for node in order:
+        proto = node_proto(node)
+        proto.name, proto.doc_string = "", ""
+        del proto.metadata_props[:], proto.input[:], proto.output[:]
+        proto.input.extend(name_of(tensor) for tensor in node.inputs)
+        proto.output.extend(name_of(tensor) for tensor in node.outputs)
+        model.graph.node.append(proto)
+    ends = []
+    for place, tensor in enumerate(outputs):
+        ends.append(f"end{place}")
+        model.graph.node.append(helper.make_node("Identity", [name_of(tensor)], [ends[-1]]))
+        model.graph.output.append(ValueInfoProto(name=ends[-1]))
+    return Region(model, inputs, tuple(ends))
+
+
+def _walk(outputs: Sequence[Tensor], stop: Callable[[Tensor], bool]) -> tuple[list[Node], set[int]]:
+    """The nodes that compute some tensors, makers first, and the ids of the tensors where the walk ended."""
+    order: list[Node] = []
+    done: set[int] = set()
+    cut: set[int] = set()
+
+    def makers(tensors: Iterable[Tensor], ends: bool) -> list[tuple[Node, bool]]:
+        found = []
+        for tensor in tensors:
+            if isinstance(tensor, Constant) or not tensor.inputs:
+                continue
+            if ends or stop(tensor):
+                cut.add(id(tensor))
+            else:
+                found.append((tensor.inputs[0], False))
+        return found
+
+    todo = list(reversed(makers(outputs, False)))
+    while todo:
+        node, ready = todo.pop()
+        if ready:
+            order.append(node)
+        elif id(node) not in done:
+            done.add(id(node))
+            todo.append((node, True))
+            todo += reversed(makers(node.inputs, node.op_type in SHAPE_READERS))
+    return order, cut
+
+
+def _has_body(node: Node) -> bool:
+    return node.source is not None and any(a.HasField("g") or a.graphs for a in node.source.attribute)
