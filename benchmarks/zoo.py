@@ -18,12 +18,12 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
-import models
 import torch
+
+import models
+from benchmarks.agreement import Agreement, agree
 from reptran_compiler.compiler import CompileError, CompileResult, Refusal, VerificationFailed, compile_model
 from reptran_compiler.reporting import Summary
-
-from benchmarks.agreement import Agreement, agree
 
 
 @dataclass(frozen=True)

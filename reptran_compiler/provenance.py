@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, numpy_helper
+from onnx import ModelProto, numpy_helper
 
 from reptran_compiler.pipeline import Options, Transformation
 from reptran_compiler.replication import WeightMove
@@ -19,6 +19,9 @@ Array = NDArray[Any]
 
 #: All metadata keys of the compiler begin with this.
 PREFIX = "reptran."
+
+#: Where layers read their weights; the first that is constant holds them.
+_WEIGHT_POSITIONS = {"Conv": (1,), "Gemm": (1,), "MatMul": (1, 0)}
 
 
 def recorded_beta(model: ModelProto) -> str | None:
@@ -135,34 +138,18 @@ def apply_move(move: WeightMove, weight: Array) -> Array:
 def stored_weights(model: ModelProto) -> dict[str, str]:
     """The initializer that each layer's weights are, or are computed from, by node name."""
     sizes = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
-    makers = {name: node for node in model.graph.node for name in node.output}
+    sizes[""] = 0  # stands for the inputs that a node leaves out, and for what Constant nodes hold
+    largest = {name: name for name in sizes}
     found = {}
     for node in model.graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul"):
-            continue
-        for position in (1, 0) if node.op_type == "MatMul" else (1,):
-            roots = _roots(node.input[position], makers, sizes)
-            if roots:
-                found[node.name] = max(roots, key=lambda name: (sizes[name], name))
+        if all(name in largest for name in node.input):
+            root = max((largest[name] for name in node.input), key=lambda name: (sizes[name], name), default="")
+            largest.update((name, root) for name in node.output)
+        for position in _WEIGHT_POSITIONS.get(node.op_type, ()):
+            root = largest.get(node.input[position], "")
+            if root:
+                found[node.name] = root
                 break
-    return found
-
-
-def _roots(name: str, makers: Mapping[str, NodeProto], sizes: Mapping[str, int]) -> set[str]:
-    """The initializers that a tensor is computed from; none where it depends on an input."""
-    found: set[str] = set()
-    pending, seen = [name], set[str]()
-    while pending:
-        each = pending.pop()
-        if each in seen or not each:
-            continue
-        seen.add(each)
-        if each in sizes:
-            found.add(each)
-        elif each not in makers:
-            return set()
-        else:
-            pending.extend(makers[each].input)
     return found
 
 
