@@ -3,7 +3,8 @@
     python -m benchmarks.speed [--nodes 1000,5000,10000] [--limit 1.5] [--profile]
 
 compiles each without verification, in one run, and compares the time per node with that of the first: processor
-time, so that what else the machine does counts for nothing.  It ends with 1 where the last takes more than `--limit` times as long per node.  `--profile` prints where the time of each goes."""
+time, so that what else the machine does counts for nothing.  It ends with 1 where the last takes more than `--limit`
+times as long per node.  `--profile` prints where the time of each goes."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -41,7 +43,7 @@ def residual_network(nodes: int) -> onnx.ModelProto:
         stored.append(numpy_helper.from_array(values.astype(np.float32), name))
         return name
 
-    def node(op: str, inputs: Sequence[str], name: str, **attributes: object) -> str:
+    def node(op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         made.append(helper.make_node(op, inputs, [f"{name}.out"], name=name, **attributes))
         return f"{name}.out"
 

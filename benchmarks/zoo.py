@@ -187,9 +187,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where the table goes (default: stdout)")
     options = parser.parse_args(arguments)
     networks, variants = options.networks.split(","), options.variants.split(",")
-    for name, known in [*((n, models.ZOO) for n in networks), *((v, models.VARIANTS) for v in variants)]:
-        if name not in known:
-            parser.error(f"there is no {name!r}: choose from {', '.join(known)}")
+    for names, known in ((networks, list(models.ZOO)), (variants, list(models.VARIANTS))):
+        for name in names:
+            if name not in known:
+                parser.error(f"there is no {name!r}: choose from {', '.join(known)}")
     betas = tuple(int(beta) for beta in options.betas.split(","))
     rows: list[Row] = []
     for network in networks:

@@ -447,6 +447,14 @@ def test_shapes_that_inference_cannot_tell_come_from_a_run() -> None:
         count(broken)
 
 
+def test_maps_that_pass_through_a_sequence_are_moved_once() -> None:
+    pytest.importorskip("onnxruntime")
+    b = Builder(["N", 8])
+    parts = b.op("SplitToSequence", "input", b.const([2, 6], np.int64), axis=1)
+    report = count(b.model(b.op("Relu", b.op("SequenceAt", parts, b.const(1, np.int64)))))
+    assert dict(report.elementwise) == {"activation": 6, "move": 8}
+
+
 def test_unknown_operators_and_subgraphs_are_noted() -> None:
     b = Builder([1, 4])
     b.nodes.append(helper.make_node("Mystery", ["input"], ["m"], name="m", domain="my.domain"))

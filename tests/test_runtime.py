@@ -82,6 +82,27 @@ def test_facts_by_inference_and_by_a_run_agree() -> None:
     assert {name: inferred[name] for name in seen} == seen
 
 
+def test_facts_leave_sequences_out_and_know_what_comes_of_them() -> None:
+    nodes = [
+        helper.make_node("Constant", [], ["sizes"], value_ints=[1, 3]),
+        helper.make_node("Constant", [], ["one"], value_int=1),
+        helper.make_node("SplitToSequence", ["x", "sizes"], ["parts"], axis=1),
+        helper.make_node("Identity", ["parts"], ["again"]),
+        helper.make_node("SequenceAt", ["again", "one"], ["part"]),
+        helper.make_node("Relu", ["part"], ["y"]),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, None]) for name in "xy"]
+    values[0].type.tensor_type.shape.dim[1].dim_value = 4
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", values[:1], values[1:]),
+        ir_version=8,
+        opset_imports=[helper.make_opsetid("", 17)],
+    )
+    for facts in (tensor_facts(model, random_feeds(model)), probe(model, random_feeds(model))[0]):
+        assert facts["y"].shape == facts["part"].shape == (2, 3)
+        assert "parts" not in facts and "again" not in facts
+
+
 def _with_input(*sizes: int | str | None, kind: int = TensorProto.FLOAT) -> ModelProto:
     value = helper.make_tensor_value_info("x", kind, sizes)
     node = helper.make_node("Identity", ["x"], ["y"])

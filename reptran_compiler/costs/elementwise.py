@@ -10,13 +10,14 @@ from .view import STANDARD_DOMAINS, View, attribute
 
 #: Operators without arithmetic of their own: they name, reshape or describe what is there.
 FREE = frozenset(
-    "Identity Reshape Flatten Squeeze Unsqueeze Shape Size Dropout Constant Cast CastLike".split()
+    "Identity Reshape Flatten Squeeze Unsqueeze Shape Size Dropout Constant Cast CastLike"
+    " SequenceAt SequenceConstruct SequenceEmpty SequenceInsert SequenceErase SequenceLength".split()
 )
 _MOVES = frozenset(
     "Transpose Slice Split Pad Gather GatherElements GatherND DepthToSpace SpaceToDepth Resize"
     " Upsample".split()
 )
-_COPIES = frozenset({"Tile", "Expand", "Concat"})
+_COPIES = frozenset({"Tile", "Expand", "Concat", "ConcatFromSequence"})
 _ACTIVATIONS = frozenset(
     "Relu LeakyRelu Clip Sigmoid HardSigmoid Tanh HardSwish Elu Selu Celu Gelu Swish Mish Softplus Softsign"
     " Softmax LogSoftmax ThresholdedRelu Erf".split()
@@ -50,6 +51,8 @@ def kind_of(view: View, shapes: Shapes, trails: Trails, index: int) -> tuple[str
         return None
     if node.op_type in _MOVES:
         return "move", output
+    if node.op_type == "SplitToSequence":
+        return "move", node.input[0]
     if node.op_type in _COPIES:
         return "copy", output
     if node.op_type in _ACTIVATIONS:

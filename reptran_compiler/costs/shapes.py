@@ -63,15 +63,15 @@ class Shapes:
                 name: np.zeros(shape, onnx.helper.tensor_dtype_to_np_dtype(self._types[name]))
                 for name, shape in self._fixed.items()
             }
-            arrays = runtime.run(self._model, feeds, missing)
+            facts, _ = runtime.probe(self._model, feeds)
         except Exception as error:  # whatever onnxruntime or its absence raises, the answer is the same
             raise CannotCount(
                 f"the shape of tensor {missing[0]!r} cannot be inferred, and the model does not run: {error}"
             ) from error
-        for name, array in arrays.items():
-            self._shapes[name] = tuple(np.shape(array))
         for name in missing:
-            if name not in self._shapes:
+            if name in facts:
+                self._shapes[name] = facts[name].shape
+            else:
                 raise CannotCount(f"the shape of tensor {name!r} is unknown, even after a run of the model")
 
     def shape(self, name: str) -> tuple[int, ...]:

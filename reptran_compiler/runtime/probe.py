@@ -15,6 +15,12 @@ from reptran_compiler.runtime.session import RuntimeFailure, Session, element_ty
 
 _SMALL_BYTES = 1024
 
+#: Words in the names of operators that read or make something else than plain tensors.
+_NO_TENSORS = ("Sequence", "Optional", "ZipMap")
+_MAKES_SEQUENCES = frozenset(
+    "SplitToSequence SequenceConstruct SequenceEmpty SequenceInsert SequenceErase SequenceMap".split()
+)
+
 _TYPES: Mapping[str, str] = {
     "float": "float32",
     "double": "float64",
@@ -101,27 +107,13 @@ def tensor_facts(
 
 def _inferred_facts(model: ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, TensorFact]:
     """What shape inference alone says; tensors with an open axis are left out."""
-    light = ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import)
-    light.functions.extend(model.functions)
-    light.graph.name = "shapes"
-    light.graph.node.extend(model.graph.node)
+    light = _light(model)
     facts = {tensor.name: _stored_fact(tensor) for tensor in model.graph.initializer}
-    for tensor in model.graph.initializer:
-        if len(tensor.raw_data) <= _SMALL_BYTES:
-            light.graph.initializer.append(tensor)
-        else:
-            value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-            light.graph.input.append(value)
     for name, array in feeds.items():
         facts[name] = TensorFact(array.shape, array.dtype)
         kind = element_type(array.dtype)
         light.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, list(array.shape)))
-    light.graph.output.extend(ValueInfoProto(name=value.name) for value in model.graph.output)
-    try:
-        result = onnx.shape_inference.infer_shapes(light, data_prop=True)
-    except Exception:  # noqa: BLE001 - inference raises unrelated classes; a run will say what is wrong
-        return facts
-    for value in (*result.graph.value_info, *result.graph.output):
+    for value in _inferred_values(light):
         kind = value.type.tensor_type
         known = value.type.HasField("tensor_type") and kind.elem_type and kind.HasField("shape")
         if known and all(axis.HasField("dim_value") for axis in kind.shape.dim):
@@ -131,18 +123,42 @@ def _inferred_facts(model: ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dic
 
 
 def _plain_tensors(model: ModelProto, names: Sequence[str]) -> list[str]:
-    """The names without those that type inference knows to be sequences, maps or optionals."""
-    special = {"Sequence", "Optional", "ZipMap", "SplitToSequence"}
-    if not any(word in node.op_type for node in model.graph.node for word in special):
+    """The names without those of sequences, maps and optionals, as far as operators and inference tell."""
+    made = [node for node in model.graph.node if any(word in node.op_type for word in _NO_TENSORS)]
+    if not made:
         return list(names)
-    light = ModelProto()
-    light.CopyFrom(model)
-    for tensor in light.graph.initializer:
-        tensor.ClearField("raw_data")
-    inferred = onnx.shape_inference.infer_shapes(light)
-    known = [*inferred.graph.value_info, *inferred.graph.output]
-    other = {value.name for value in known if not value.type.HasField("tensor_type")}
+    light = _light(model)
+    stored = {tensor.name for tensor in model.graph.initializer}
+    light.graph.input.extend(value for value in model.graph.input if value.name not in stored)
+    kinds = {value.name: value.type.WhichOneof("value") for value in _inferred_values(light)}
+    other = {name for name, kind in kinds.items() if kind not in (None, "tensor_type")}
+    other.update(name for node in made if node.op_type in _MAKES_SEQUENCES for name in node.output)
     return [name for name in names if name not in other]
+
+
+def _light(model: ModelProto) -> ModelProto:
+    """A model's nodes and outputs for inference, its larger initializers as inputs and its own inputs left out."""
+    light = ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import)
+    light.functions.extend(model.functions)
+    light.graph.name = "shapes"
+    light.graph.node.extend(model.graph.node)
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) <= _SMALL_BYTES:
+            light.graph.initializer.append(tensor)
+        else:
+            value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            light.graph.input.append(value)
+    light.graph.output.extend(ValueInfoProto(name=value.name) for value in model.graph.output)
+    return light
+
+
+def _inferred_values(light: ModelProto) -> list[ValueInfoProto]:
+    """What inference says of the tensors inside a model; nothing where it fails as a whole."""
+    try:
+        result = onnx.shape_inference.infer_shapes(light, data_prop=True)
+    except Exception:  # noqa: BLE001 - inference raises unrelated classes; a run will say what is wrong
+        return []
+    return [*result.graph.value_info, *result.graph.output]
 
 
 def _stored_fact(tensor: TensorProto) -> TensorFact:
