@@ -1,0 +1,127 @@
+"""The benchmarks can fail: what they compare with is not what they are given."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from onnx import ModelProto, numpy_helper  # noqa: E402
+from torch import nn  # noqa: E402
+
+import models  # noqa: E402
+from benchmarks import reactnet_a, speed, zoo  # noqa: E402
+from benchmarks.agreement import agree  # noqa: E402
+from reptran_compiler import compile_model  # noqa: E402
+
+Compiled = tuple[nn.Module, Path, ModelProto]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """A small network, its export, and what the compiler makes of it at beta 2."""
+    torch.set_num_threads(1)
+    file = tmp_path_factory.mktemp("zoo") / "network.onnx"
+    network = models.build("reactnet-tiny")
+    models.export(network, file, models.VARIANTS["torchscript"])
+    return network, file, compile_model(file, 2, verify=False).model
+
+
+def _edited(model: ModelProto, kind: str, position: int) -> ModelProto:
+    """A copy in which a constant that nodes of one kind read is not what it was: the largest of them, doubled."""
+    model = copy.deepcopy(model)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    read = [node.input[position] for node in model.graph.node if node.op_type == kind and len(node.input) > position]
+    tensor = max((stored[name] for name in read if name in stored), key=lambda found: int(np.prod(found.dims)))
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 2, tensor.name))
+    return model
+
+
+def test_a_compiled_network_agrees_with_its_torch_form(compiled: Compiled) -> None:
+    network, file, result = compiled
+    found = agree(network, file, result, 2)
+    assert not found.failures and found.worst < 1e-5
+    assert found.binarisations == len(models.binarisations(network, file))
+    assert found.decisions > 10_000
+
+
+@pytest.mark.parametrize(("kind", "position"), [("PRelu", 1), ("Add", 1), ("Gemm", 1)])
+def test_a_wrong_parameter_is_seen(compiled: Compiled, kind: str, position: int) -> None:
+    network, file, result = compiled
+    assert "off by" in agree(network, file, _edited(result, kind, position), 2).failures[0]
+
+
+def test_a_sign_that_decides_otherwise_is_seen(compiled: Compiled) -> None:
+    """Its input is the same and every map behind it is torch's, so that only its decisions tell."""
+    network, file, result = compiled
+    wrong = copy.deepcopy(result)
+    after = models.binarisations(network, file)[-1].after
+    index, sign = next((i, node) for i, node in enumerate(wrong.graph.node) if node.output[0] == after)
+    flipped = copy.deepcopy(sign)
+    flipped.op_type, flipped.input[0], flipped.output[0], flipped.name = "Neg", "kept", after, "flipped"
+    sign.output[0] = "kept"
+    wrong.graph.node.insert(index + 1, flipped)
+    found = agree(network, file, wrong, 2)
+    assert any("on equal inputs" in failure for failure in found.failures)
+    assert any("decision differs" in failure for failure in found.failures)
+
+
+def test_a_row_that_fails_says_why_and_ends_in_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def perform(task: zoo.Task) -> list[zoo.Row]:
+        return [zoo.Row(task.network, task.variant, beta, failure="refused | why") for beta in task.betas]
+
+    monkeypatch.setattr(zoo, "run_apart", perform)
+    assert zoo.main(["--networks", "reactnet-tiny", "--variants", "dynamo", "-o", str(tmp_path / "zoo.md")]) == 1
+    lines = (tmp_path / "zoo.md").read_text().splitlines()
+    assert "2 compilations, 0 pass, 2 fail." in lines
+    rows = [line.replace("\\|", "") for line in lines if line.startswith("| reactnet-tiny")]
+    assert [row.count("|") for row in rows] == [len(zoo.HEAD) + 1] * 2
+
+
+def _costs() -> dict[str, Any]:
+    """The costs of a report that says what the table says."""
+    costs: dict[str, Any] = {"before": {}, "after": {}}
+    for row in reactnet_a.TABLE:
+        for side, place in costs.items():
+            if row.kind is None:
+                place[row.section] = getattr(row, side)
+            else:
+                place.setdefault(row.section, {})[row.kind] = getattr(row, side)
+    return costs
+
+
+def test_a_number_that_is_not_the_tables_is_seen() -> None:
+    assert all(line.ok for line in reactnet_a.compare(_costs()))
+    wrong = _costs()
+    wrong["after"]["ops"] += 1
+    wrong["before"]["macs"]["real"] = 5
+    del wrong["before"]["parameters"]["stem_affine"]
+    found = [(line.what, line.side) for line in reactnet_a.compare(wrong) if not line.ok]
+    assert found == [("BN affine behind the stem", "before"), ("macs: real", "before"), ("OPs", "after")]
+
+
+def test_the_table_adds_up() -> None:
+    """The totals that THEORY states are the sums of its kinds."""
+    for side in ("before", "after"):
+        number = {row.kind or row.section: getattr(row, side) for row in reactnet_a.TABLE}
+        trainable = sum(
+            getattr(row, side)
+            for row in reactnet_a.TABLE
+            if row.section == "parameters" and row.kind and "statistics" not in row.kind
+        )
+        assert number["trainable"] == trainable
+        assert (
+            number["ops"] == number["stem"] + number["classifier"] + (number["binary_3x3"] + number["binary_1x1"]) / 64
+        )
+
+
+def test_the_graph_of_the_speed_benchmark_compiles_and_verifies() -> None:
+    model = speed.residual_network(40)
+    result = compile_model(model, 2)
+    assert result.verified
+    assert len(model.graph.node) == 39
