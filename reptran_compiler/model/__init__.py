@@ -2,5 +2,18 @@
 
 from reptran_compiler.model.convert import export_model, import_model, node_proto, tensor_proto
 from reptran_compiler.model.graph import Constant, Graph, Node, Tensor, Variable
+from reptran_compiler.model.subgraphs import bodies, captured
 
-__all__ = ["Constant", "Graph", "Node", "Tensor", "Variable", "export_model", "import_model", "node_proto", "tensor_proto"]
+__all__ = [
+    "Constant",
+    "Graph",
+    "Node",
+    "Tensor",
+    "Variable",
+    "bodies",
+    "captured",
+    "export_model",
+    "import_model",
+    "node_proto",
+    "tensor_proto",
+]

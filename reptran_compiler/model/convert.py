@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from google.protobuf.message import Message  # type: ignore[import-untyped,unused-ignore]
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 
 from reptran_compiler.model.graph import Constant, Graph, Node, Tensor, Variable
+from reptran_compiler.model.subgraphs import bodies, captured
 
 _PLAIN = {
     AttributeProto.FLOAT,
@@ -21,103 +33,182 @@ _PLAIN = {
 }
 
 
+#: From this IR version on, an initializer need not be a graph input.
+_INITIALIZERS_ARE_NO_INPUTS = 4
+#: What a node says that is true of its operator alone.
+_OF_THE_OPERATOR = ("overload", "device_configurations")
+
+
 def import_model(model: ModelProto) -> Graph:
-    """The graph of a model. The model is only read; unnamed nodes get names."""
+    """The graph of a model. The model is only read.
+
+    Nodes without a name, and nodes that have the name of a node in front of them, get one of their own.
+    """
     proto = model.graph
     shell = ModelProto()
-    shell.CopyFrom(_without_graph(model))
+    _copy_fields(model, shell, without=("graph",))
     tensors: dict[str, Tensor] = {}
     for stored in proto.initializer:
-        tensors[stored.name] = Constant(stored.name, gs.ir.tensor.LazyValues(stored))
+        tensors[stored.name] = constant = Constant(stored.name, gs.ir.tensor.LazyValues(stored))
+        constant.source = stored
     inputs: list[Tensor] = []
     for value in proto.input:
         if value.name not in tensors:
             tensors[value.name] = Variable(value.name)
             inputs.append(tensors[value.name])
-    names = set(tensors) | {value.name for value in proto.value_info} | {n.name for n in proto.node}
-    names |= {name for node in proto.node for name in node.output}
+    names = set(_taken(proto))
+    labels: set[str] = set()
     nodes = []
     for index, node in enumerate(proto.node):
         read = [_tensor(tensors, name) for name in node.input]
         made = [_tensor(tensors, name) for name in node.output]
         attrs = {a.name: _value(a) for a in node.attribute if a.type in _PLAIN}
-        label = node.name or f"{node.op_type}#{index}"
-        names.add(label)
+        label = node.name
+        if not label or label in labels:
+            label = _free(label or f"{node.op_type}#{index}", names)
+        labels.add(label)
         nodes.append(Node(node.op_type, label, attrs, read, made, domain=node.domain, source=node))
-    pinned = frozenset(name for node in proto.node for name in _captured(node) if name in tensors)
+    pinned = frozenset(name for node in proto.node for name in captured(node) if name in tensors)
     outputs = [_tensor(tensors, value.name) for value in proto.output]
-    shell.graph.name, shell.graph.doc_string = proto.name, proto.doc_string
-    shell.graph.metadata_props.extend(proto.metadata_props)
-    shell.graph.quantization_annotation.extend(proto.quantization_annotation)
-    shell.graph.input.extend(proto.input)
-    shell.graph.output.extend(proto.output)
-    shell.graph.value_info.extend(proto.value_info)
-    shell.graph.sparse_initializer.extend(proto.sparse_initializer)
+    _copy_fields(proto, shell.graph, without=("node", "initializer"))
+    held = pinned | _annotations(proto)
+    shell.graph.initializer.extend(tensor for tensor in proto.initializer if tensor.name in held)
     return Graph(shell, nodes, inputs, outputs, pinned, names)
 
 
 def export_model(graph: Graph, *, keep_value_info: bool = False) -> ModelProto:
     """The model of a graph.
 
+    A graph input that an initializer backs stays while that initializer is the source's own; where a rule
+    replaced it, the input goes, too (below IR version 4, where every initializer is an input, it follows).
+    Constants that only subgraphs or quantization annotations refer to stay.
+
     Args:
         keep_value_info: keep the source's value_info of tensors that still exist. Only true where no rule
             changed a shape.
+
+    Raises:
+        ValueError: two constants of different values have one name.
     """
     model = ModelProto()
     model.CopyFrom(graph.model)
     proto = model.graph
+    constants = _constants(graph)
     proto.node.extend(node_proto(node) for node in graph.nodes)
-    stored: dict[str, TensorProto] = {}
-    for node in graph.nodes:
-        for tensor in node.inputs:
-            if isinstance(tensor, Constant):
-                _store(stored, tensor)
-    for tensor in graph.outputs:
-        if isinstance(tensor, Constant):
-            _store(stored, tensor)
-    proto.initializer.extend(stored.values())
     made = {name for node in proto.node for name in node.output}
-    kept = [value for value in proto.value_info if keep_value_info and value.name in made]
-    del proto.value_info[:]
-    proto.value_info.extend(kept)
-    inputs = [v for v in proto.input if v.name in stored or any(t.name == v.name for t in graph.inputs)]
-    del proto.input[:]
-    proto.input.extend(inputs)
-    notes = [n for n in proto.quantization_annotation if n.tensor_name in made or n.tensor_name in stored]
-    del proto.quantization_annotation[:]
-    proto.quantization_annotation.extend(notes)
+    known = made | constants.keys() | {tensor.name for tensor in graph.inputs}
+    _replace(
+        proto.quantization_annotation, [note for note in proto.quantization_annotation if note.tensor_name in known]
+    )
+    held = {name for node in proto.node for name in captured(node)} | _annotations(proto)
+    own = {tensor.name: tensor for tensor in proto.initializer if tensor.name in held}
+    stored = dict(own)
+    for name, constant in constants.items():
+        stored[name] = tensor_proto(constant, name)
+        if stored[name] is getattr(constant, "source", None):
+            own[name] = stored[name]
+    _replace(proto.initializer, list(stored.values()))
+    _replace(proto.value_info, [value for value in proto.value_info if keep_value_info and value.name in made])
+    _replace(proto.input, _inputs(model, graph, stored, own))
     return model
 
 
 def tensor_proto(tensor: Constant, name: str) -> TensorProto:
-    """A stored tensor under a name; the file's own bytes where it was never changed."""
-    values = tensor._values
-    if isinstance(values, gs.ir.tensor.LazyValues):
-        if values.tensor.name == name:
-            found: TensorProto = values.tensor
-            return found
-        copy = TensorProto()
-        copy.CopyFrom(values.tensor)
-        copy.name = name
-        return copy
-    return numpy_helper.from_array(np.asarray(values, order="C"), name)
+    """A constant as a file holds it, under a name; the source's own bytes where it was never changed."""
+    source = _unchanged(tensor)
+    if source is None:
+        return numpy_helper.from_array(np.asarray(tensor.values, order="C"), name)
+    if source.name == name:
+        return source
+    copy = TensorProto()
+    copy.CopyFrom(source)
+    copy.name = name
+    return copy
 
 
-def _store(stored: dict[str, TensorProto], tensor: Constant) -> None:
-    if tensor.name not in stored:
-        stored[tensor.name] = tensor_proto(tensor, tensor.name)
+def _constants(graph: Graph) -> dict[str, Constant]:
+    """The constants that nodes read or that are graph outputs, by name, in the order of their first use.
 
-
-def _without_graph(model: ModelProto) -> ModelProto:
-    shell = ModelProto()
-    for field, value in model.ListFields():
-        if field.name == "graph":
+    A constant that a subgraph reads under the same name keeps its values there: changed ones get another name.
+    """
+    held = graph.pinned | _annotations(graph.model.graph)
+    found: dict[str, Constant] = {}
+    for tensor in [*(tensor for node in graph.nodes for tensor in node.inputs), *graph.outputs]:
+        if not isinstance(tensor, Constant):
             continue
-        if field.is_repeated:
-            getattr(shell, field.name).extend(value)
+        if found.get(tensor.name) is tensor:
+            continue
+        if tensor.name in held and _unchanged(tensor) is None:
+            tensor.name = graph.fresh(tensor.name)
+        if tensor.name in found and not _same(found[tensor.name].values, tensor.values):
+            raise ValueError(f"two constants are called {tensor.name!r}")
+        found.setdefault(tensor.name, tensor)
+    return found
+
+
+def _unchanged(constant: Constant) -> TensorProto | None:
+    """The file's tensor that a constant was read from, while its values are still those."""
+    source: TensorProto | None = getattr(constant, "source", None)
+    lazy = isinstance(constant._values, gs.ir.tensor.LazyValues)
+    if source is None or lazy or _same(numpy_helper.to_array(source), constant.values):
+        return source
+    return None
+
+
+def _inputs(
+    model: ModelProto, graph: Graph, stored: Mapping[str, TensorProto], own: Mapping[str, TensorProto]
+) -> list[ValueInfoProto]:
+    """The graph inputs: those that are fed, and those with a default that is still the source's."""
+    fed = {tensor.name for tensor in graph.inputs}
+    kept = [value for value in model.graph.input if value.name in fed or value.name in own]
+    if model.ir_version >= _INITIALIZERS_ARE_NO_INPUTS:
+        return kept
+    listed = {value.name for value in kept}
+    others = [tensor for name, tensor in stored.items() if name not in listed]
+    return kept + [helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in others]
+
+
+def _taken(graph: GraphProto) -> Iterator[str]:
+    """Every name of a tensor or node in a graph and its subgraphs."""
+    for values in (graph.input, graph.output, graph.value_info, graph.initializer):
+        yield from (value.name for value in values)
+    yield from (sparse.values.name for sparse in graph.sparse_initializer)
+    for node in graph.node:
+        yield node.name
+        yield from node.output
+        for body in bodies(node):
+            yield from _taken(body)
+
+
+def _free(hint: str, names: set[str]) -> str:
+    """A name that is not among `names`, which it joins: the hint, or the hint with a number."""
+    name, number = hint, 1
+    while name in names:
+        number += 1
+        name = f"{hint}.{number}"
+    names.add(name)
+    return name
+
+
+def _annotations(graph: GraphProto) -> set[str]:
+    """The tensors that quantization annotations refer to: scales and zero points."""
+    return {entry.value for note in graph.quantization_annotation for entry in note.quant_parameter_tensor_names}
+
+
+def _copy_fields(source: Message, target: Message, without: Sequence[str]) -> None:
+    for field, value in source.ListFields():
+        if field.name in without:
+            continue
+        if hasattr(value, "extend"):
+            getattr(target, field.name).extend(value)
         else:
-            setattr(shell, field.name, value)
-    return shell
+            setattr(target, field.name, value)
+
+
+def _replace(field: Any, values: Sequence[Any]) -> None:
+    """Let a repeated field hold these values."""
+    del field[:]
+    field.extend(values)
 
 
 def _tensor(tensors: dict[str, Tensor], name: str) -> Tensor:
@@ -137,27 +228,14 @@ def _value(attribute: AttributeProto) -> Any:
     return list(value) if attribute.type in (AttributeProto.FLOATS, AttributeProto.INTS) else value
 
 
-def _captured(node: NodeProto) -> list[str]:
-    bodies = [a.g for a in node.attribute if a.type == AttributeProto.GRAPH]
-    bodies += [g for a in node.attribute for g in a.graphs]
-    return [name for body in bodies for name in _read_by(body)]
-
-
-def _read_by(body: GraphProto) -> list[str]:
-    names = [name for node in body.node for name in (*node.input, *_captured(node))]
-    return [*names, *(value.name for value in body.output)]
-
-
 def node_proto(node: Node) -> NodeProto:
-    """A node as the file holds it, with the documentation and metadata of the node that it stems from."""
+    """A node as a file holds it, with the documentation and metadata of the node that it stems from."""
     proto = NodeProto()
     source: NodeProto | None = node.source
     if source is not None:
-        proto.doc_string = source.doc_string
-        proto.metadata_props.extend(source.metadata_props)
-    proto.op_type, proto.name = node.op, node.name
-    if node.domain:
-        proto.domain = node.domain
+        same = (source.op_type, source.domain) == (node.op, node.domain or "")
+        _copy_fields(source, proto, ("input", "output", "attribute", *(() if same else _OF_THE_OPERATOR)))
+    proto.op_type, proto.name, proto.domain = node.op, node.name, node.domain or ""
     proto.input.extend(t.name for t in node.inputs)
     proto.output.extend(t.name for t in node.outputs)
     known = {a.name: a for a in source.attribute} if source is not None and source.op_type == node.op else {}

@@ -15,6 +15,8 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
+from reptran_compiler.model.subgraphs import captured
+
 Array = NDArray[Any]
 
 
@@ -209,8 +211,12 @@ class Graph:
         place = {id(node): index for index, node in enumerate(nodes)}
         waiting = [0] * len(nodes)
         behind: list[list[int]] = [[] for _ in nodes]
+        pinned = {t.name: id(node) for node in nodes for t in node.outputs if t.name in self.pinned}
         for index, node in enumerate(nodes):
-            for maker in {id(t.inputs[0]) for t in node.inputs if t.inputs}:
+            makers = {id(t.inputs[0]) for t in node.inputs if t.inputs}
+            if pinned and node.source is not None:
+                makers |= {pinned[name] for name in captured(node.source) if name in pinned}
+            for maker in makers:
                 waiting[index] += 1
                 behind[place[maker]].append(index)
         ready = [index for index, count in enumerate(waiting) if count == 0]
