@@ -15,7 +15,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tiny_networks import Net, plain, replicate
 
-from reptran_compiler import compiler
+from reptran_compiler import compilation
 from reptran_compiler.cli.main import main
 from reptran_compiler.compiler import BadInput, NothingToDo, VerificationFailed, compile_model
 from reptran_compiler.model.io import write_model
@@ -94,7 +94,7 @@ def moves(model: ModelProto, beta: int) -> list[WeightMove]:
 def hand(monkeypatch: pytest.MonkeyPatch) -> ByHand:
     """A transformation that is right unless the test gives it a bug."""
     made = ByHand()
-    monkeypatch.setattr(compiler, "transform", made)
+    monkeypatch.setattr(compilation, "transform", made)
     return made
 
 
@@ -242,7 +242,7 @@ def test_a_refusal_has_its_exit_code(
     def refuse(model: ModelProto, options: Options) -> Transformation:
         raise Refusal("no layer can be rewritten", code)
 
-    monkeypatch.setattr(compiler, "transform", refuse)
+    monkeypatch.setattr(compilation, "transform", refuse)
     assert main([str(path), "-o", str(tmp_path / "out.onnx")]) == code
     assert capsys.readouterr().err == "reptran-compile: no layer can be rewritten\n"
 
@@ -253,7 +253,7 @@ def test_an_internal_error_is_one_clear_message(
     def fail(model: ModelProto, options: Options) -> Transformation:
         raise KeyError("lost")
 
-    monkeypatch.setattr(compiler, "transform", fail)
+    monkeypatch.setattr(compilation, "transform", fail)
     words = [str(path), "-o", str(tmp_path / "out.onnx")]
     assert main(words) == 4
     error = capsys.readouterr().err

@@ -67,35 +67,12 @@ def _run(arguments: Arguments) -> int:
 
 
 def _compile(arguments: Arguments) -> int:
-    from reptran_compiler.compiler import compile_model
+    from reptran_compiler.cli.options import compilation
     from reptran_compiler.reporting import make_console, progress
 
-    assert arguments.model is not None, "`parse` asks for a model"
     try:
         with progress(make_console(stderr=True), quiet=arguments.quiet) as step:
-            result = compile_model(
-                arguments.model,
-                arguments.beta,
-                output=arguments.output,
-                scope=arguments.scope,
-                fc=arguments.fc,
-                bn=arguments.bn,
-                weights=arguments.weights,
-                exclude=arguments.exclude,
-                include=arguments.include,
-                strict=arguments.strict,
-                passes=arguments.passes,
-                rules=arguments.rules,
-                verify=arguments.verify,
-                dry_run=arguments.dry_run,
-                external_data=arguments.external_data,
-                dump_dir=arguments.dump_dir,
-                map_file=arguments.map,
-                report_file=arguments.json,
-                dims=arguments.dims,
-                threads=arguments.threads,
-                progress=step,
-            )
+            result = compilation(arguments, step).run()
     except VerificationFailed as error:
         _report(error.summary, arguments)
         shown = error.failures if arguments.verbose else error.failures[:_SHOWN_FAILURES]

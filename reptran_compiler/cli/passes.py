@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from reptran_compiler.cli.arguments import Arguments
+from reptran_compiler.cli.options import options
+from reptran_compiler.compilation import transform_source
 from reptran_compiler.errors import BadInput
 from reptran_compiler.model.io import read_model
-from reptran_compiler.pipeline import Options, Transformation, transform
+from reptran_compiler.pipeline import Transformation, available_rules
 from reptran_compiler.reporting import make_console
-from reptran_compiler.rewriting import Rule, RuleReport
 from reptran_compiler.trial import try_source
 
 
@@ -37,8 +35,8 @@ def explain(arguments: Arguments) -> int:
     """
     assert arguments.model is not None and arguments.explain is not None, "`parse` sees to that"
     source = read_model(arguments.model)
-    try_source(source.model, dims=arguments.dims, threads=arguments.threads)
-    transformation = transform(source.model, options(arguments))
+    trial = try_source(source.model, dims=arguments.dims, threads=arguments.threads)
+    transformation = transform_source(source.model, options(arguments), trial)
     lines = explanation(transformation, arguments.explain)
     if not lines:
         known = {node.name for node in source.model.graph.node if node.name}
@@ -61,45 +59,12 @@ def explanation(transformation: Transformation, node: str) -> list[str]:
             kind = f"{'binary ' if plan.binary else ''}{plan.op} layer, {plan.role}"
             lines.append(f"{kind}: {plan.reason}" if plan.reason else kind)
     lines += [f"boundary: {reason}" for name, reason in transformation.boundaries if name == node]
-    for report in _reports(transformation):
+    for report in transformation.reports:
         if node in report.applied:
             lines.append(f"{report.rule}: applied")
         elif node in report.missed:
             lines.append(f"{report.rule}: no, {report.missed[node]}")
     return lines
-
-
-def options(arguments: Arguments) -> Options:
-    """The options of a compilation that a command line asks for."""
-    return Options(
-        beta=arguments.beta,
-        scope=arguments.scope,
-        fc=arguments.fc,
-        bn=arguments.bn,
-        weights=arguments.weights,
-        exclude=arguments.exclude,
-        include=arguments.include,
-        strict=arguments.strict,
-        passes=arguments.passes,
-        rules=arguments.rules,
-    )
-
-
-def available_rules(options: Options) -> Sequence[Rule]:
-    """The rules in the order that they run in."""
-    from reptran_compiler import pipeline
-
-    listed = getattr(pipeline, "available_rules", None)
-    if listed is not None:
-        return tuple(listed(options))
-    from reptran_passes import binarisation
-
-    rules: list[Any] = list(binarisation.RULES)
-    return tuple(rules)
-
-
-def _reports(transformation: Transformation) -> Sequence[RuleReport]:
-    return tuple(getattr(transformation, "reports", ()))
 
 
 def _similar(name: str, known: set[str]) -> str:

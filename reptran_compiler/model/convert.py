@@ -34,7 +34,7 @@ _PLAIN = {
 
 
 #: From this IR version on, an initializer need not be a graph input.
-_INITIALIZERS_ARE_NO_INPUTS = 4
+INITIALIZERS_ARE_NO_INPUTS = 4
 #: What a node says that is true of its operator alone.
 _OF_THE_OPERATOR = ("overload", "device_configurations")
 
@@ -161,7 +161,7 @@ def _inputs(
     """The graph inputs: those that are fed, and those with a default that is still the source's."""
     fed = {tensor.name for tensor in graph.inputs}
     kept = [value for value in model.graph.input if value.name in fed or value.name in own]
-    if model.ir_version >= _INITIALIZERS_ARE_NO_INPUTS:
+    if model.ir_version >= INITIALIZERS_ARE_NO_INPUTS:
         return kept
     listed = {value.name for value in kept}
     others = [tensor for name, tensor in stored.items() if name not in listed]

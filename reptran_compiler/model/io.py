@@ -109,18 +109,22 @@ def write_model(model: ModelProto, path: str | os.PathLike[str], *, external: bo
         return
     place = Path(name).resolve()
     weights = external_file(place)
-    half = _beside(weights)
+    half, half_weights = _beside(place), _beside(weights)
     try:
-        with _created(half) as file:
+        with _created(half_weights) as file:
             light = _without_data(model, weights.name, file)
             _settle(file)
-        os.replace(half, weights)
+        with _created(half) as file:
+            file.write(_serialised(light))
+            _settle(file)
+        os.replace(half_weights, weights)
+        os.replace(half, place)
     except OSError as error:
-        raise ModelFileError(f"cannot write {weights}: {_why(error)}") from None
+        raise ModelFileError(f"cannot write {name}: {_why(error)}") from None
     finally:
-        with suppress(OSError):
-            half.unlink()
-    write_bytes(_serialised(light), name)
+        for left in (half, half_weights):
+            with suppress(OSError):
+                left.unlink()
 
 
 def write_bytes(payload: bytes, path: str | os.PathLike[str]) -> None:

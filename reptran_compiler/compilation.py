@@ -1,0 +1,243 @@
+"""One compilation: read, transform, verify, count, write, and say what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from onnx import ModelProto
+
+from reptran_compiler import provenance
+from reptran_compiler.accounting import cost_violations, count_costs, layer_rows
+from reptran_compiler.errors import BadInput, NothingToDo, VerificationFailed
+from reptran_compiler.judging import Judgement, judge, spec_options
+from reptran_compiler.model.convert import INITIALIZERS_ARE_NO_INPUTS
+from reptran_compiler.model.io import STREAM, Source, from_proto, read_model
+from reptran_compiler.outputs import Outputs, PathLike, numbered
+from reptran_compiler.pipeline import Options, Transformation, transform
+from reptran_compiler.replicated import find_repetition, may_repeat
+from reptran_compiler.reporting import Step, Summary, VerificationSummary, silent, to_json
+from reptran_compiler.runtime import CannotFeed, RuntimeFailure, random_feeds, tensor_facts
+from reptran_compiler.trial import Trial, try_source
+from reptran_compiler.verification import CannotSpecify, specify
+from reptran_compiler.version import __version__
+
+
+@dataclass(frozen=True)
+class CompileResult:
+    """What a compilation gave.
+
+    Attributes:
+        model: the result, its provenance in its metadata; with beta 1 the source itself.
+        summary: what happened, for `reporting.print_summary` and `reporting.to_json`.
+        transformation: the canonical form, the layers and the moves of weights; None with beta 1.
+        judgement: what the judge found; None with beta 1 and where verification was switched off.
+    """
+
+    model: ModelProto
+    summary: Summary
+    transformation: Transformation | None = None
+    judgement: Judgement | None = None
+
+    @property
+    def verified(self) -> bool:
+        """Whether the result was verified."""
+        return self.judgement is not None and self.judgement.ok
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """One compilation, all that it depends on.
+
+    Attributes:
+        model: a model, or the file that it is in ("-" for standard input). It is not changed.
+        options: what becomes of it. `dims` of theirs is left to the trial run.
+        outputs: what is written.
+        dims: sizes for runs of dynamic axes other than the batch, by the axis' name, or as "INPUT:AXIS".
+        batches: batch sizes to verify with; 2 and 3 when absent.
+        threads: threads of onnxruntime.
+        verify: whether to verify.
+        step: told what is being done.
+    """
+
+    model: ModelProto | PathLike
+    options: Options
+    outputs: Outputs = Outputs()
+    dims: Mapping[str, int] | None = None
+    batches: Sequence[int] | None = None
+    threads: int = 1
+    verify: bool = True
+    step: Step = silent
+
+    def run(self) -> CompileResult:
+        """Compile.
+
+        Raises:
+            BadInput: the options or the files cannot be used, or the model does not run (exit code 2).
+            Refusal: the model cannot be rewritten as asked (its `exit_code` says which).
+            NothingToDo: the model is a Rep network already (exit code 1).
+            VerificationFailed: the result is wrong; nothing was written (exit code 3).
+        """
+        beta = self.options.beta
+        if isinstance(beta, bool) or not isinstance(beta, int) or beta < 1:
+            raise BadInput(f"beta is {beta!r}; it has to be an integer of at least 1")
+        self.outputs.check_writable()
+        self.step("reading", 0, None)
+        source = from_proto(self.model) if isinstance(self.model, ModelProto) else read_model(self.model)
+        self.outputs.check_apart(source)
+        recorded = provenance.recorded_beta(source.model)
+        if beta > 1 and recorded is not None:
+            raise NothingToDo(
+                f"{_called(source.name)} is already a Rep network: it was compiled with beta {recorded}. "
+                "Compile the model that it was made from."
+            )
+        self.step("running the source", 0, None)
+        trial = try_source(source.model, dims=self.dims, batches=self.batches, threads=self.threads)
+        return self._unchanged(source, trial) if beta == 1 else self._compiled(source, trial)
+
+    def _compiled(self, source: Source, trial: Trial) -> CompileResult:
+        self.step("rewriting", 0, None)
+        transformation = transform_source(source.model, self.options, trial)
+        _check_not_replicated(source, transformation, trial)
+        result = transformation.result
+        provenance.record(result, transformation, self.options, source.digest, verified=self.verify)
+        self.outputs.write_stages(self._stages(transformation, trial), source)
+        summary = self._summary(source, transformation, trial)
+        judgement = None
+        if self.verify:
+            judgement = judge(
+                source.model,
+                transformation,
+                self.options,
+                batches=trial.batches,
+                dims=trial.dims,
+                threads=self.threads,
+                step=self.step,
+                retransform=lambda copy, options: transform_source(copy, options, trial),
+            )
+            summary = self._verified(summary, judgement)
+        self.step("writing", 0, None)
+        self.outputs.write_model(result)
+        if self.outputs.map is not None:
+            self.outputs.write_map(provenance.moves_json(transformation, self.options, source.digest))
+        self.outputs.write_report(to_json(summary))
+        return CompileResult(result, summary, transformation, judgement)
+
+    def _unchanged(self, source: Source, trial: Trial) -> CompileResult:
+        self.outputs.write_unchanged(source)
+        summary = replace(
+            self._begun(source),
+            notes=("beta is 1: there is nothing to replicate, the source is given back unchanged", *trial.notes),
+            status="unchanged",
+        )
+        self.outputs.write_report(to_json(summary))
+        return CompileResult(source.model, summary)
+
+    def _begun(self, source: Source) -> Summary:
+        return Summary(
+            model=source.name,
+            output=self.outputs.target,
+            beta=self.options.beta,
+            version=__version__,
+            options=provenance.option_values(self.options),
+        )
+
+    def _summary(self, source: Source, transformation: Transformation, trial: Trial) -> Summary:
+        self.step("counting", 0, None)
+        costs, note = count_costs(transformation, trial)
+        notes = (*trial.notes, *transformation.notes, *((note,) if note else ()))
+        moved = provenance.rearranged_layers(transformation)
+        boundaries = dict(transformation.boundaries)
+        layers = {plan.name for plan in transformation.layers}
+        notes += tuple(f"{name}: {reason}" for name, reason in boundaries.items() if name not in layers)
+        violations = () if self.verify else cost_violations(costs, self.options, moved)
+        return replace(
+            self._begun(source),
+            layers=layer_rows(transformation, costs, moved),
+            costs=costs,
+            verification=VerificationSummary(performed=False),
+            notes=notes,
+            warnings=(*default_warnings(source.model, transformation.result), *violations),
+            status="dry-run" if self.outputs.dry_run else "compiled",
+        )
+
+    def _verified(self, summary: Summary, judgement: Judgement) -> Summary:
+        """The summary with what the judge found. Raises `VerificationFailed` where that is a failure."""
+        moved = {row.name: row.rearranged for row in summary.layers if row.rearranged is not None}
+        more = cost_violations(summary.costs, self.options, moved)
+        verification = judgement.summary(more)
+        notes = summary.notes
+        if verification.randomised:
+            notes += (f"verified on a randomised copy too: {'; '.join(judgement.reasons)}",)
+        summary = replace(summary, verification=verification, notes=notes)
+        failures = (*judgement.failures, *more)
+        if failures:
+            failed = replace(summary, output=None, status="failed")
+            self.outputs.write_report(to_json(failed))
+            raise VerificationFailed(f"verification failed: {failures[0]}", failed, failures)
+        return summary
+
+    def _stages(self, transformation: Transformation, trial: Trial) -> Iterator[tuple[str, ModelProto | str]]:
+        yield "G", transformation.canonical
+        yield "R", transformation.result
+        yield from numbered(transformation.stages)
+        try:
+            yield (
+                "S",
+                specify(transformation.canonical, spec_options(transformation, self.options), dims=trial.dims).model,
+            )
+        except CannotSpecify as error:
+            yield "S.error", str(error)
+
+
+def transform_source(model: ModelProto, options: Options, trial: Trial) -> Transformation:
+    """Transform a model that a trial run showed to run, with the sizes that it ran with.
+
+    Raises:
+        BadInput: its inputs cannot be fed, or it does not run at every batch size though it says so.
+        Refusal: it cannot be rewritten as asked.
+    """
+    try:
+        return transform(model, replace(options, dims=tuple(sorted(trial.dims.items()))))
+    except CannotFeed as error:
+        raise BadInput(f"the model's inputs cannot be fed: {error}") from None
+    except RuntimeFailure as error:
+        if not trial.limited:
+            raise
+        raise BadInput(
+            "the batch axis is dynamic, but the model does not run with every batch: export it again, with a "
+            f"fixed batch or one that is dynamic throughout ({error})"
+        ) from None
+
+
+def default_warnings(source: ModelProto, result: ModelProto) -> tuple[str, ...]:
+    """What became of graph inputs with a default: they count as constants, and the user has to know."""
+    if source.ir_version < INITIALIZERS_ARE_NO_INPUTS:
+        return ()
+    stored = {tensor.name for tensor in source.graph.initializer}
+    kept = {value.name for value in result.graph.input}
+    return tuple(
+        f"graph input {value.name!r} has a default value, which was taken for a constant: "
+        + ("what is fed to it has the same effect as before" if value.name in kept else "it is no input of the result")
+        for value in source.graph.input
+        if value.name in stored
+    )
+
+
+def _check_not_replicated(source: Source, transformation: Transformation, trial: Trial) -> None:
+    """Refuse a network in RepTran form that does not say so itself. Raises `NothingToDo`."""
+    canonical = transformation.canonical
+    if not may_repeat(canonical):
+        return
+    binary = frozenset(plan.name for plan in transformation.layers if plan.binary)
+    facts = tensor_facts(canonical, random_feeds(canonical, batch=trial.batches[0], dims=trial.dims))
+    found = find_repetition(canonical, binary, facts)
+    if found is not None:
+        raise NothingToDo(
+            f"{_called(source.name)} is already a Rep network: {found.node!r} repeats the output of the binary layer "
+            f"{found.layer!r} {found.factor} times. Compile the network that it was made from."
+        )
+
+
+def _called(name: str) -> str:
+    return "standard input" if name == STREAM else name

@@ -1,0 +1,137 @@
+"""What a compilation writes, and where: checked before the work, written after it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnx import ModelProto
+
+from reptran_compiler.errors import BadInput
+from reptran_compiler.model.io import (
+    STREAM,
+    Source,
+    check_writable,
+    external_file,
+    write_bytes,
+    write_model,
+)
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files that a compilation writes; None for what is not wanted, "-" for standard output.
+
+    Attributes:
+        model: the result.
+        map: where each weight went, as JSON.
+        report: what happened, as JSON.
+        dump_dir: a folder for the canonical source, the specification and the graph after each pass.
+        external_data: whether the result's weights go to a file of their own.
+        dry_run: whether the result is not written after all.
+    """
+
+    model: PathLike | None = None
+    map: PathLike | None = None
+    report: PathLike | None = None
+    dump_dir: PathLike | None = None
+    external_data: bool = False
+    dry_run: bool = False
+
+    @property
+    def target(self) -> str | None:
+        """Where the result goes; None where it is not written."""
+        return None if self.model is None or self.dry_run else os.fspath(self.model)
+
+    def check_writable(self) -> None:
+        """See that every file can be written, that no two are one, and make the folder.
+
+        Raises:
+            BadInput: one cannot, or two are.
+        """
+        files = [os.fspath(path) for path in (self.target, self.map, self.report) if path is not None]
+        for path in files:
+            check_writable(path)
+        places = [path if path == STREAM else str(Path(path).resolve()) for path in files]
+        for index, place in enumerate(places):
+            if place in places[:index]:
+                raise BadInput(f"{files[index]} cannot hold two outputs: choose another file for one")
+        if self.dump_dir is not None:
+            try:
+                Path(self.dump_dir).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise BadInput(f"cannot write to {self.dump_dir}: {error.strerror or error}") from None
+
+    def check_apart(self, source: Source) -> None:
+        """See that no file that is written is one that was read.
+
+        Raises:
+            BadInput: one is.
+        """
+        external = self.external_data or len(source.files) > 1
+        for path in (self.target, self.map, self.report):
+            if path is not None and os.fspath(path) != STREAM:
+                _apart(Path(path), source)
+                # Weights too large to embed go beside the file, asked for or not.
+                if external:
+                    _apart(external_file(Path(path).resolve()), source)
+
+    def write_model(self, model: ModelProto) -> None:
+        """Write the result, where one is wanted."""
+        if self.target is not None:
+            write_model(model, self.target, external=self.external_data)
+
+    def write_unchanged(self, source: Source) -> None:
+        """Write the source, its very bytes where they are in one file."""
+        if self.target is None:
+            return
+        if source.payload is not None and not self.external_data:
+            write_bytes(source.payload, self.target)
+        else:
+            write_model(source.model, self.target, external=self.external_data or len(source.files) > 1)
+
+    def write_map(self, text: str) -> None:
+        """Write the map, where one is wanted."""
+        if self.map is not None:
+            write_bytes(text.encode() + b"\n", self.map)
+
+    def write_report(self, text: str) -> None:
+        """Write the report, where one is wanted."""
+        if self.report is not None:
+            write_bytes(text.encode() + b"\n", self.report)
+
+    def write_stages(self, stages: Iterable[tuple[str, ModelProto | str]], source: Source) -> None:
+        """Write models, or a text in the place of one, to the folder, where one is wanted.
+
+        Raises:
+            BadInput: one would go over a file that was read, or cannot be written.
+        """
+        if self.dump_dir is None:
+            return
+        for name, content in stages:
+            if isinstance(content, str):
+                write_bytes(f"{content}\n".encode(), Path(self.dump_dir) / f"{_file_name(name)}.txt")
+                continue
+            place = Path(self.dump_dir) / f"{_file_name(name)}.onnx"
+            _apart(place, source)
+            write_model(content, place)
+
+
+def numbered(stages: Iterable[tuple[str, ModelProto]]) -> Iterator[tuple[str, ModelProto]]:
+    """Stages with their place in front of their names."""
+    for number, (name, model) in enumerate(stages, 1):
+        yield f"{number:02}-{name}", model
+
+
+def _apart(place: Path, source: Source) -> None:
+    for read in source.files:
+        if place.resolve() == read or (place.exists() and read.exists() and place.samefile(read)):
+            raise BadInput(f"{place} is read and cannot be written as well: choose another output")
+
+
+def _file_name(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in text)

@@ -1,0 +1,82 @@
+"""Telling a network that has its RepTran form already: a binary layer's output is repeated along its channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from onnx import ModelProto, NodeProto
+
+from reptran_compiler.runtime import TensorFact
+
+_REPEATING = ("Tile", "Expand")
+#: What may stand between a layer and the repetition of its output, or restore its rank behind it.
+_CARRYING = frozenset(
+    "Add Sub Mul Div BatchNormalization PRelu Identity Cast Unsqueeze Squeeze Reshape Transpose".split()
+)
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """A layer whose output is repeated.
+
+    Attributes:
+        layer: the layer's node name.
+        node: the name of the node that repeats.
+        factor: how often.
+    """
+
+    layer: str
+    node: str
+    factor: int
+
+
+def may_repeat(model: ModelProto) -> bool:
+    """Whether there is any node that could repeat a layer's output; without one, no shapes are needed."""
+    return any(node.op_type in _REPEATING for node in model.graph.node)
+
+
+def find_repetition(model: ModelProto, binary: frozenset[str], facts: Mapping[str, TensorFact]) -> Repetition | None:
+    """The first binary layer whose output is repeated along its channels by Tile or Expand.
+
+    Repetition along other axes (an upsampling) is none: what counts is a tensor of the layer's rank that has a
+    multiple of its channels, with nothing but per-channel operators and changes of shape on the way.
+
+    Args:
+        model: a network in canonical form.
+        binary: names of the nodes that are binary layers.
+        facts: shapes of the network's tensors.
+    """
+    readers: dict[str, list[NodeProto]] = {}
+    for node in model.graph.node:
+        for name in dict.fromkeys(node.input):
+            readers.setdefault(name, []).append(node)
+    for node in model.graph.node:
+        if node.name in binary:
+            found = _repeated(node, readers, facts)
+            if found is not None:
+                return found
+    return None
+
+
+def _repeated(
+    layer: NodeProto, readers: Mapping[str, list[NodeProto]], facts: Mapping[str, TensorFact]
+) -> Repetition | None:
+    shape = facts[layer.output[0]].shape
+    axis = 1 if layer.op_type == "Conv" else len(shape) - 1
+    pending: list[tuple[str, str]] = [(layer.output[0], "")]
+    seen: set[str] = set()
+    while pending:
+        name, repeater = pending.pop()
+        if name in seen or name not in facts:
+            continue
+        seen.add(name)
+        here = facts[name].shape
+        if repeater and len(here) == len(shape) and here[axis] > shape[axis] and here[axis] % shape[axis] == 0:
+            return Repetition(layer.name, repeater, here[axis] // shape[axis])
+        for node in readers.get(name, []):
+            if node.op_type in _REPEATING and node.input[0] == name:
+                pending.append((node.output[0], node.name))
+            elif node.op_type in _CARRYING:
+                pending.append((node.output[0], repeater))
+    return None
