@@ -9,6 +9,7 @@ from onnx import ModelProto
 
 from reptran_compiler import provenance
 from reptran_compiler.accounting import cost_violations, count_costs, layer_rows
+from reptran_compiler.annotations import carry_annotations
 from reptran_compiler.errors import BadInput, NothingToDo, VerificationFailed
 from reptran_compiler.judging import Judgement, judge, spec_options
 from reptran_compiler.model.convert import INITIALIZERS_ARE_NO_INPUTS
@@ -100,6 +101,7 @@ class Compilation:
         transformation = transform_source(source.model, self.options, trial)
         _check_not_replicated(source, transformation, trial)
         result = transformation.result
+        carry_annotations(source.model, result, trial, threads=self.threads)
         provenance.record(result, transformation, self.options, source.digest, verified=self.verify)
         self.outputs.write_stages(self._stages(transformation, trial), source)
         summary = self._summary(source, transformation, trial)

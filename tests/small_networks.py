@@ -60,6 +60,44 @@ def network(
     return helper.make_model(graph, opset_imports=imports, functions=list(functions), ir_version=8)
 
 
+def if_node(read: str, made: str) -> NodeProto:
+    """`flag ? 2 * read : -read`, both read from inside of the branches; 2 is the initializer `two`."""
+    value = helper.make_tensor_value_info
+    then = helper.make_graph(
+        [helper.make_node("Mul", [read, "two"], ["doubled"], name="then")], "then", [], [value("doubled", 1, None)]
+    )
+    other = helper.make_graph(
+        [helper.make_node("Neg", [read], ["negated"], name="else")], "else", [], [value("negated", 1, None)]
+    )
+    return helper.make_node("If", ["flag"], [made], name="choice", then_branch=then, else_branch=other)
+
+
+def loop_node(read: str, made: str) -> NodeProto:
+    """`read` doubled `trips` times."""
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["go on"]),
+            helper.make_node("Add", ["state", "state"], ["next state"], name="double"),
+        ],
+        "body",
+        [value("trip", 7, []), value("go", 9, []), value("state", 1, None)],
+        [value("go on", 9, []), value("next state", 1, None)],
+    )
+    return helper.make_node("Loop", ["trips", "", read], [made], name="loop", body=body)
+
+
+def custom_operator(read: str, made: str) -> NodeProto:
+    """`acme.Twice`, which is known only where `local_function` is in the file."""
+    return helper.make_node("Twice", [read], [made], name="custom", domain="acme")
+
+
+def local_function() -> FunctionProto:
+    """The body of `acme.Twice`."""
+    body = [helper.make_node("Add", ["i", "i"], ["j"])]
+    return helper.make_function("acme", "Twice", ["i"], ["j"], body, [helper.make_opsetid("", 17)])
+
+
 def norm_values(channels: int = 8, prefix: str = "bn", seed: int = 3) -> dict[str, Array]:
     """Parameters of a BatchNormalization that nothing is degenerate in: scale, bias, mean, variance."""
     draw = np.random.default_rng(seed)

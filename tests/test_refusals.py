@@ -1,98 +1,258 @@
-"""Unsuitable input ends in a refusal with a reason, or in a boundary; what is not +-1 is never taken for it."""
+"""Unsuitable input ends in the documented exit code, with a reason that names the culprit, and without a file."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from command import compile_file
+from onnx import ModelProto, NodeProto, helper
+from small_networks import custom_operator, if_node, local_function, loop_node, network, norm_values
 
-from reptran_compiler.cli.main import main
-from reptran_compiler.pipeline import Options, Refusal, transform
-from reptran_compiler.verification import SpecOptions, check_law
-
-SIGN = helper.make_node("Sign", ["a"], ["s"])
+FLAG = helper.make_tensor_value_info("flag", 9, [])
+TWO = np.array(2.0)
 
 
-def network(*between: NodeProto, filters: int = 8, behind: tuple[NodeProto, ...] = (), **stored: Any) -> ModelProto:
-    """stem -> `between` (a to s) -> binary layer -> `behind` (y to t) -> pooling -> classifier."""
-    draw = np.random.default_rng(0)
-    values = {
-        "stem.w": draw.normal(size=(8, 3, 3, 3)),
-        "w": np.sign(draw.normal(size=(filters, 8, 3, 3))),
-        "fc.w": draw.normal(size=(5, filters)),
-        **stored,
-    }
-    nodes = [
-        helper.make_node("Conv", ["x", "stem.w"], ["a"], name="stem", pads=[1] * 4),
-        *between,
-        helper.make_node("Conv", ["s", "w"], ["y"], name="layer", pads=[1] * 4),
-        *behind,
-        helper.make_node("GlobalAveragePool", ["t" if behind else "y"], ["g"]),
-        helper.make_node("Flatten", ["g"], ["f"]),
-        helper.make_node("Gemm", ["f", "fc.w"], ["o"], name="fc", transB=1),
-    ]
-    tensors = [
-        numpy_helper.from_array(np.asarray(v, v.dtype if v.dtype.kind == "i" else np.float32), k)
-        for k, v in values.items()
-    ]
-    image = helper.make_tensor_value_info("x", 1, ["N", 3, 6, 6])
-    logits = helper.make_tensor_value_info("o", 1, ["N", 5])
-    graph = helper.make_graph(nodes, "network", [image], [logits], tensors)
+def node(op: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: object) -> NodeProto:
+    """A node that is called as its operator."""
+    return helper.make_node(op, inputs, outputs, name=attributes.pop("name", op.lower()), **attributes)
+
+
+def without_layers() -> ModelProto:
+    """A model that has no layer at all."""
+    x, y = (helper.make_tensor_value_info(name, 1, ["N", 3]) for name in "xy")
+    graph = helper.make_graph([node("Sign", ["x"], ["y"])], "signs", [x], [y])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def test_without_a_binarised_map_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    onnx.save(network(helper.make_node("Relu", ["a"], ["s"])), tmp_path / "m.onnx")
-    assert main([str(tmp_path / "m.onnx"), "--beta", "2", "-o", str(tmp_path / "r.onnx")]) == 1
-    assert "no binary layer" in capsys.readouterr().err
-    assert not (tmp_path / "r.onnx").exists()
+def multi_bit() -> ModelProto:
+    """DoReFa: two bits an activation."""
+    constants = {"zero": np.array(0.0), "one": np.array(1.0), "three": np.array(3.0)}
+    clip = node("Clip", ["a", "zero", "one"], ["c"])
+    steps = (node("Mul", ["c", "three"], ["m"]), node("Round", ["m"], ["r"]), node("Div", ["r", "three"], ["s"]))
+    return network(clip, *steps, **constants)
 
 
-def test_filters_that_beta_does_not_divide_are_refused_with_their_number() -> None:
-    with pytest.raises(Refusal, match="9 filters are not divisible by beta 2"):
-        transform(network(SIGN, filters=9), Options())
+def compiled_before() -> ModelProto:
+    """A network that says of itself that it is a result."""
+    model = network()
+    model.metadata_props.add(key="reptran.beta", value="4")
+    return model
 
 
-def test_a_pattern_that_names_no_layer_is_bad_usage() -> None:
-    with pytest.raises(Refusal, match="names no layer") as caught:
-        transform(network(SIGN), Options(exclude=("nothing",)))
-    assert caught.value.exit_code == 2
+#: The classifier's weights behind a map that has four times the channels.
+WIDE = {"fc.w": np.random.default_rng(5).normal(size=(5, 32))}
 
 
-def test_ternary_weights_are_not_binary() -> None:
-    draw = np.random.default_rng(1)
-    weights = np.sign(draw.normal(size=(8, 8, 3, 3))) * (draw.random((8, 8, 3, 3)) > 0.4)
-    made = transform(network(SIGN, w=weights), Options())
-    assert {layer.name: layer.binary for layer in made.layers}["layer"] is False
+def tiled(*affine: NodeProto) -> ModelProto:
+    """A network in RepTran form, beta 2, that does not say so: the layer's output is tiled four times."""
+    tile = node("Tile", [affine[-1].output[0] if affine else "y", "times"], ["t"])
+    return network(behind=[*affine, tile], times=np.array([1, 4, 1, 1]), **norm_values(), **WIDE)
 
 
-def test_zero_one_maps_are_not_binary_behind_pooling() -> None:
-    between = (
-        helper.make_node("Relu", ["a"], ["r"]),
-        helper.make_node("MaxPool", ["r"], ["p"], kernel_shape=[3, 3], pads=[1] * 4),
-        helper.make_node("Sign", ["p"], ["s"]),
+def expanded() -> ModelProto:
+    """The same, as `y[:, None].expand(...).flatten(1, 2)` is exported."""
+    steps = [
+        node("Unsqueeze", ["y", "axis"], ["u"]),
+        node("Expand", ["u", "shape"], ["e"]),
+        node("Reshape", ["e", "flat"], ["t"]),
+    ]
+    shapes = {"axis": np.array([1]), "shape": np.array([1, 4, 1, 1, 1]), "flat": np.array([0, 32, 6, 6])}
+    return network(behind=steps, **shapes, **WIDE)
+
+
+def does_not_run() -> ModelProto:
+    """A file that onnx' checker passes in full: a Reshape to a size that no batch has."""
+    model = network(behind=[node("Reshape", ["y", "shape"], ["t"], name="misfit")], shape=np.array([0, 8, 7, 7]))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def with_softmax() -> ModelProto:
+    return network(behind=[node("Softmax", ["y"], ["t"], axis=1)])
+
+
+Make = Callable[[], ModelProto]
+
+REFUSED: dict[str, tuple[Make, Sequence[str], int, Sequence[str]]] = {
+    "no layer": (without_layers, (), 1, ("no layer",)),
+    "no binary layer": (lambda: network(node("Relu", ["a"], ["s"])), (), 1, ("no binary layer",)),
+    "multi-bit activations": (multi_bit, (), 1, ("no binary layer",)),
+    "a result of the compiler": (compiled_before, (), 1, ("in.onnx", "already a Rep network", "beta 4")),
+    "a Rep network, Tile": (tiled, (), 1, ("in.onnx", "already a Rep network", "'tile'", "'layer'", "4 times")),
+    "a Rep network, affine and Tile": (
+        lambda: tiled(node("BatchNormalization", ["y", *norm_values()], ["n"])),
+        (),
+        1,
+        ("already a Rep network", "'tile'"),
+    ),
+    "a Rep network, Expand": (expanded, (), 1, ("already a Rep network", "'expand'", "'layer'", "4 times")),
+    "no divisible layer": (lambda: network(filters=9), (), 1, ("layer", "9 filters", "not divisible by beta 2")),
+    "every layer excluded": (network, ("--exclude", "layer"), 1, ("no layer", "layer")),
+    "--exclude names nothing": (network, ("--exclude", "nowhere"), 2, ("--exclude", "'nowhere'", "names no layer")),
+    "--include names nothing": (network, ("--include", "nowhere"), 2, ("--include", "'nowhere'", "names no layer")),
+    "--strict, not divisible": (
+        lambda: network(*two_layers(9), **second(9)),
+        ("--strict",),
+        1,
+        ("'first'", "9 filters", "--strict"),
+    ),
+    "--strict, Softmax": (with_softmax, ("--strict",), 1, ("'softmax'", "Softmax", "--strict")),
+    "--strict, LRN": (
+        lambda: network(node("LRN", ["a"], ["l"], size=3), node("Sign", ["l"], ["s"])),
+        ("--strict",),
+        1,
+        ("'lrn'", "LRN", "--strict"),
+    ),
+    "--strict, Gather": (
+        lambda: network(behind=[node("Gather", ["y", "order"], ["t"], axis=1)], order=np.arange(8)[::-1].copy()),
+        ("--strict",),
+        1,
+        ("'gather'", "Gather", "--strict"),
+    ),
+    "--strict, ConvTranspose": (
+        lambda: network(behind=[node("ConvTranspose", ["y", "up"], ["t"])], up=np.ones((8, 8, 2, 2))),
+        ("--strict",),
+        1,
+        ("'convtranspose'", "ConvTranspose", "--strict"),
+    ),
+    "--strict, local function": (
+        lambda: network(behind=[custom_operator("y", "t")], functions=[local_function()], domains=["acme"]),
+        ("--strict",),
+        1,
+        ("'custom'", "acme.Twice", "--strict"),
+    ),
+    "--strict, Loop": (
+        lambda: network(behind=[loop_node("y", "t")], trips=np.array(2)),
+        ("--strict",),
+        1,
+        ("'loop'", "Loop", "--strict"),
+    ),
+    "custom operator without a body": (
+        lambda: network(behind=[custom_operator("y", "t")], domains=["acme"]),
+        (),
+        2,
+        ("onnxruntime", "acme:Twice"),
+    ),
+    "does not run": (does_not_run, (), 2, ("does not run in onnxruntime", "misfit")),
+    "unknown pass": (network, ("--passes", "polish"), 2, ("--passes", "'polish'", "no such pass")),
+}
+
+
+def two_layers(filters: int) -> tuple[NodeProto, ...]:
+    """A layer of so many filters in front of the network's own."""
+    return (
+        node("Sign", ["a"], ["s1"]),
+        node("Conv", ["s1", "w1"], ["y1"], name="first", pads=[1] * 4),
+        node("Sign", ["y1"], ["s"], name="sign2"),
     )
-    made = transform(network(*between), Options())
-    assert {layer.name: layer.binary for layer in made.layers}["layer"] is False
 
 
-@pytest.mark.parametrize(
-    ("boundary", "between", "behind"),
-    [
-        ("LRN", (helper.make_node("LRN", ["a"], ["l"], size=3), helper.make_node("Sign", ["l"], ["s"])), ()),
-        ("Softmax", (SIGN,), (helper.make_node("Softmax", ["y"], ["t"], axis=1, name="soft"),)),
-    ],
-)
-def test_operators_across_channels_are_boundaries(
-    boundary: str, between: tuple[NodeProto, ...], behind: tuple[NodeProto, ...]
+def second(filters: int) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+    """The weights of `two_layers`."""
+    draw = np.random.default_rng(4)
+    shapes = {"w1": (filters, 8, 3, 3), "w": (8, filters, 3, 3)}
+    return {name: np.sign(draw.normal(size=shape)) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_refused(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make, flags, code, words = REFUSED[kind]
+    done = compile_file(make(), tmp_path, capsys, *flags)
+    assert done.code == code, done.err
+    assert done.err.startswith("reptran-compile: ") and done.err.count("\n") == 1, "one line, no traceback"
+    for word in words:
+        assert word in done.err
+    assert done.written == () and done.out == ""
+
+
+BOUNDARIES: dict[str, Make] = {
+    "softmax": with_softmax,
+    "lrn": lambda: network(node("LRN", ["a"], ["l"], size=3), node("Sign", ["l"], ["s"])),
+    "depthtospace": lambda: network(
+        node("DepthToSpace", ["a"], ["d"], blocksize=2),
+        node("SpaceToDepth", ["d"], ["e"], blocksize=2),
+        node("Sign", ["e"], ["s"]),
+    ),
+    "convtranspose": lambda: network(behind=[node("ConvTranspose", ["y", "up"], ["t"])], up=np.ones((8, 8, 2, 2))),
+    "loop": lambda: network(behind=[loop_node("y", "t")], trips=np.array(2)),
+    "custom": lambda: network(behind=[custom_operator("y", "t")], functions=[local_function()], domains=["acme"]),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDARIES)
+def test_what_no_rule_carries_is_a_boundary_with_a_reason(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = transform(network(*between, behind=behind), Options())
-    assert [boundary in reason for _, reason in made.boundaries] == [True]
-    law = check_law(made.canonical, made.result, SpecOptions(2))
-    assert law.ok, [str(failure) for failure in law.failures]
-    with pytest.raises(Refusal, match="--strict"):
-        transform(network(*between, behind=behind), Options(strict=True))
+    done = compile_file(BOUNDARIES[name](), tmp_path, capsys)
+    assert done.code == 0, done.err
+    assert f"{name}: " in done.out and "no rule" in done.out and "verified: " in done.out
+    assert any(each.name == name for each in done.model.graph.node)
+
+
+@pytest.mark.parametrize("where", ["image", "logits"])
+@pytest.mark.parametrize("kind", ["If", "Loop", "function"])
+def test_subgraphs_and_functions_outside_are_carried(
+    kind: str, where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = ("x", "x2") if where == "image" else ("o2", "o")
+    make = {"If": if_node, "Loop": loop_node, "function": custom_operator}[kind]
+    model = network(inputs=[FLAG] if kind == "If" else [], two=TWO, trips=np.array(2))
+    if where == "image":
+        model.graph.node[0].input[0] = "x2"
+        model.graph.node.insert(0, make(*ends))
+    else:
+        model.graph.node[-1].output[0] = "o2"
+        model.graph.node.append(make(*ends))
+    if kind == "function":
+        model.functions.append(local_function())
+        model.opset_import.append(helper.make_opsetid("acme", 1))
+    done = compile_file(model, tmp_path, capsys, "--strict")
+    assert done.code == 0, done.err
+    assert make(*ends) in done.model.graph.node
+    assert list(done.model.functions) == list(model.functions)
+
+
+@pytest.mark.xfail(reason="a tensor that a body captures is not seen to be wide", strict=True)
+def test_a_wide_map_does_not_enter_a_subgraph_unseen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = network(behind=[if_node("y", "z"), node("Add", ["y", "z"], ["t"])], inputs=[FLAG], two=TWO)
+    done = compile_file(model, tmp_path, capsys)
+    assert done.code in (0, 1)
+    assert "'choice'" in done.err or "choice: " in done.out
+    assert done.written == (("out.onnx",) if done.code == 0 else ())
+
+
+def in_training_mode() -> ModelProto:
+    norm = helper.make_node(
+        "BatchNormalization", ["y", *norm_values()], ["t", "mean2", "var2"], name="norm", training_mode=1
+    )
+    return network(behind=[norm], **norm_values())
+
+
+def test_batch_norm_in_training_mode_is_kept_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = compile_file(in_training_mode(), tmp_path, capsys, "--bn", "keep")
+    assert done.code == 0, done.err
+    norm = next(each for each in done.model.graph.node if each.name == "norm")
+    assert norm.attribute[0].i == 1 and norm.output[0] == "t"
+
+
+@pytest.mark.xfail(reason="it is kept without a word", strict=True)
+def test_batch_norm_in_training_mode_is_not_folded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = compile_file(in_training_mode(), tmp_path, capsys)
+    assert done.code == 1 and done.written == ()
+    assert "'norm'" in done.err and "training mode" in done.err and "--bn keep" in done.err
+
+
+def test_inputs_with_a_default_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    defaults = [helper.make_tensor_value_info(name, 1, shape) for name, shape in SHAPES.items()]
+    done = compile_file(network(inputs=defaults), tmp_path, capsys)
+    assert done.code == 0, done.err
+    for name in SHAPES:
+        assert f"graph input {name!r} has a default value" in done.out
+    assert [value.name for value in done.model.graph.input] == ["x", "stem.w"]
+
+
+SHAPES = {"stem.w": (8, 3, 3, 3), "w": (8, 8, 3, 3)}

@@ -235,7 +235,9 @@ def node_proto(node: Node) -> NodeProto:
     if source is not None:
         same = (source.op_type, source.domain) == (node.op, node.domain or "")
         _copy_fields(source, proto, ("input", "output", "attribute", *(() if same else _OF_THE_OPERATOR)))
-    proto.op_type, proto.name, proto.domain = node.op, node.name, node.domain or ""
+    proto.op_type, proto.name = node.op, node.name
+    if proto.domain != (node.domain or ""):
+        proto.domain = node.domain or ""
     proto.input.extend(t.name for t in node.inputs)
     proto.output.extend(t.name for t in node.outputs)
     known = {a.name: a for a in source.attribute} if source is not None and source.op_type == node.op else {}

@@ -1,0 +1,72 @@
+"""What a file says of its tensors beside their values: stated shapes and quantization annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from onnx import ModelProto, ValueInfoProto, helper
+
+from reptran_compiler.runtime import RuntimeFailure, TensorFact, random_feeds, tensor_facts
+from reptran_compiler.trial import Trial
+
+_Facts = Sequence[Mapping[str, TensorFact]]
+
+
+def carry_annotations(source: ModelProto, result: ModelProto, trial: Trial, *, threads: int = 1) -> None:
+    """Let a result say of a tensor what its source says, where the tensor kept its shape.
+
+    A stated shape comes back with its documentation and metadata where runs of the result agree with it at every
+    batch size of the trial. A quantization annotation of a tensor that has another shape goes. Of a result that
+    does not run (which is for the judge to say) nothing is stated.
+
+    Args:
+        source: the source; it is only read.
+        result: the result; its value_info and quantization annotations are changed.
+        trial: inputs that the source runs with.
+        threads: threads of onnxruntime.
+    """
+    if not source.graph.value_info and not result.graph.quantization_annotation:
+        return
+    try:
+        before, after = (_facts(model, trial, threads) for model in (source, result))
+    except RuntimeFailure:
+        before = after = [{}]
+    made = {name for node in result.graph.node for name in node.output}
+    stated = [
+        value
+        for value in source.graph.value_info
+        if value.name in made and _same(value.name, before, after) and _true(value, after)
+    ]
+    notes = [note for note in result.graph.quantization_annotation if _same(note.tensor_name, before, after)]
+    del result.graph.value_info[:]
+    result.graph.value_info.extend(stated)
+    del result.graph.quantization_annotation[:]
+    result.graph.quantization_annotation.extend(notes)
+
+
+def _facts(model: ModelProto, trial: Trial, threads: int) -> _Facts:
+    feeds = [random_feeds(model, batch=batch, dims=trial.dims) for batch in trial.batches]
+    return [tensor_facts(model, feed, threads=threads) for feed in feeds]
+
+
+def _same(name: str, before: _Facts, after: _Facts) -> bool:
+    """Whether a tensor has one type and, at every batch size, one shape in both models."""
+    return all(name in old and old[name] == new.get(name) for old, new in zip(before, after, strict=True))
+
+
+def _true(value: ValueInfoProto, facts: _Facts) -> bool:
+    """Whether the sizes that a value_info states are those of the runs. What is no tensor states none."""
+    kind = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        return True
+    for found in (each[value.name] for each in facts):
+        if kind.elem_type and helper.tensor_dtype_to_np_dtype(kind.elem_type) != found.dtype:
+            return False
+        if not kind.HasField("shape"):
+            continue
+        if len(kind.shape.dim) != found.rank:
+            return False
+        sizes = zip(kind.shape.dim, found.shape, strict=True)
+        if any(axis.HasField("dim_value") and axis.dim_value != size for axis, size in sizes):
+            return False
+    return True
