@@ -97,12 +97,13 @@ class Compilation:
         return self._unchanged(source, trial) if beta == 1 else self._compiled(source, trial)
 
     def _compiled(self, source: Source, trial: Trial) -> CompileResult:
+        options = self.options
         self.step("rewriting", 0, None)
-        transformation = transform_source(source.model, self.options, trial)
+        transformation = transform_source(source.model, options, trial)
         _check_not_replicated(source, transformation, trial)
         result = transformation.result
         carry_annotations(source.model, result, trial, threads=self.threads)
-        provenance.record(result, transformation, self.options, source.digest, verified=self.verify)
+        provenance.record(result, transformation, options, source.digest, verified=self.verify)
         self.outputs.write_stages(self._stages(transformation, trial), source)
         summary = self._summary(source, transformation, trial)
         judgement = None
@@ -110,29 +111,27 @@ class Compilation:
             judgement = judge(
                 source.model,
                 transformation,
-                self.options,
+                options,
                 batches=trial.batches,
                 dims=trial.dims,
                 threads=self.threads,
                 step=self.step,
-                retransform=lambda copy, options: transform_source(copy, options, trial),
+                retransform=lambda copy, _: transform_source(copy, options, trial),
             )
             summary = self._verified(summary, judgement)
         self.step("writing", 0, None)
-        self.outputs.write_model(result)
-        if self.outputs.map is not None:
-            self.outputs.write_map(provenance.moves_json(transformation, self.options, source.digest))
-        self.outputs.write_report(to_json(summary))
+        moves = "" if self.outputs.map is None else provenance.moves_json(transformation, options, source.digest)
+        self.outputs.write(result, moves, to_json(summary))
         return CompileResult(result, summary, transformation, judgement)
 
     def _unchanged(self, source: Source, trial: Trial) -> CompileResult:
-        self.outputs.write_unchanged(source)
         summary = replace(
             self._begun(source),
             notes=("beta is 1: there is nothing to replicate, the source is given back unchanged", *trial.notes),
             status="unchanged",
         )
-        self.outputs.write_report(to_json(summary))
+        moves = provenance.no_moves_json(self.options, source.digest)
+        self.outputs.write_unchanged(source, moves, to_json(summary))
         return CompileResult(source.model, summary)
 
     def _begun(self, source: Source) -> Summary:

@@ -10,14 +10,8 @@ from pathlib import Path
 from onnx import ModelProto
 
 from reptran_compiler.errors import BadInput
-from reptran_compiler.model.io import (
-    STREAM,
-    Source,
-    check_writable,
-    external_file,
-    write_bytes,
-    write_model,
-)
+from reptran_compiler.model.io import STREAM, Source
+from reptran_compiler.model.writing import Writing, check_writable, external_file, write_bytes, write_model
 
 PathLike = str | os.PathLike[str]
 
@@ -80,29 +74,37 @@ class Outputs:
                 if external:
                     _apart(external_file(Path(path).resolve()), source)
 
-    def write_model(self, model: ModelProto) -> None:
-        """Write the result, where one is wanted."""
-        if self.target is not None:
-            write_model(model, self.target, external=self.external_data)
+    def write(self, model: ModelProto, map_text: str, report_text: str) -> None:
+        """Write what is wanted of a result, its map and its report: all of it or nothing.
 
-    def write_unchanged(self, source: Source) -> None:
-        """Write the source, its very bytes where they are in one file."""
-        if self.target is None:
-            return
-        if source.payload is not None and not self.external_data:
-            write_bytes(source.payload, self.target)
-        else:
-            write_model(source.model, self.target, external=self.external_data or len(source.files) > 1)
+        Raises:
+            BadInput: something cannot be written.
+        """
+        with Writing() as files:
+            if self.target is not None:
+                files.add_model(model, self.target, external=self.external_data)
+            self._add_texts(files, map_text, report_text)
+            files.commit()
 
-    def write_map(self, text: str) -> None:
-        """Write the map, where one is wanted."""
-        if self.map is not None:
-            write_bytes(text.encode() + b"\n", self.map)
+    def write_unchanged(self, source: Source, map_text: str, report_text: str) -> None:
+        """As `write`, for the source itself: its very bytes where they are in one file."""
+        with Writing() as files:
+            if self.target is not None and source.payload is not None and not self.external_data:
+                files.add(source.payload, self.target)
+            elif self.target is not None:
+                files.add_model(source.model, self.target, external=self.external_data or len(source.files) > 1)
+            self._add_texts(files, map_text, report_text)
+            files.commit()
 
     def write_report(self, text: str) -> None:
-        """Write the report, where one is wanted."""
+        """Write the report alone, where one is wanted."""
         if self.report is not None:
             write_bytes(text.encode() + b"\n", self.report)
+
+    def _add_texts(self, files: Writing, map_text: str, report_text: str) -> None:
+        for text, path in ((map_text, self.map), (report_text, self.report)):
+            if path is not None:
+                files.add(text.encode() + b"\n", path)
 
     def write_stages(self, stages: Iterable[tuple[str, ModelProto | str]], source: Source) -> None:
         """Write models, or a text in the place of one, to the folder, where one is wanted.

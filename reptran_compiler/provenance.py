@@ -80,17 +80,29 @@ def moves_json(transformation: Transformation, options: Options, digest: str) ->
     `weights` "binary" the result is the sign of that.
     """
     stored = stored_weights(transformation.result)
-    moves = [
-        {
-            "layer": move.layer,
-            "source": move.source,
-            "result": move.result or stored.get(move.layer, ""),
-            "reshape": list(move.reshape),
-            "transpose": list(move.order),
-            "final_shape": list(move.shape),
-        }
-        for move in transformation.moves
-    ]
+    return _map_json(
+        [
+            {
+                "layer": move.layer,
+                "source": move.source,
+                "result": move.result or stored.get(move.layer, ""),
+                "reshape": list(move.reshape),
+                "transpose": list(move.order),
+                "final_shape": list(move.shape),
+            }
+            for move in transformation.moves
+        ],
+        options,
+        digest,
+    )
+
+
+def no_moves_json(options: Options, digest: str) -> str:
+    """The map of a model that is given back unchanged: every weight is where it was."""
+    return _map_json([], options, digest)
+
+
+def _map_json(moves: Sequence[Mapping[str, object]], options: Options, digest: str) -> str:
     document = {
         "schema": "reptran-map/1",
         "version": __version__,

@@ -18,7 +18,7 @@ from tiny_networks import Net, plain, replicate
 from reptran_compiler import compilation
 from reptran_compiler.cli.main import main
 from reptran_compiler.compiler import BadInput, NothingToDo, VerificationFailed, compile_model
-from reptran_compiler.model.io import write_model
+from reptran_compiler.model.writing import write_model
 from reptran_compiler.pipeline import LayerPlan, Options, Refusal, Transformation
 from reptran_compiler.replication import WeightMove
 

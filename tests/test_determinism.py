@@ -61,14 +61,14 @@ INTERRUPTED = """
 import os, signal, sys
 from reptran_compiler import compilation
 from reptran_compiler.cli.main import main
-from reptran_compiler.model import io
+from reptran_compiler.model import writing
 
 def interrupt(*_, **__):
     os.kill(os.getpid(), signal.SIGINT)
 
 moment, *words = sys.argv[1:]
 if moment == "writing":
-    io._settle = interrupt
+    writing._settle = interrupt
 else:
     setattr(compilation, moment, interrupt)
 sys.exit(main(words))

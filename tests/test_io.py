@@ -16,12 +16,10 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from reptran_compiler.model.io import (
     ModelFileError,
     all_tensors,
-    check_writable,
     from_proto,
     read_model,
-    write_bytes,
-    write_model,
 )
+from reptran_compiler.model.writing import check_writable, write_bytes, write_model
 
 
 def small_model() -> ModelProto:

@@ -100,7 +100,7 @@ def check(arguments: Arguments) -> None:
         return
     if arguments.model is None:
         raise UsageError("a MODEL is needed")
-    if arguments.output is None and not (arguments.dry_run or arguments.explain):
+    if arguments.output is None and not arguments.dry_run and arguments.explain is None:
         raise UsageError("an output is needed: -o OUT, or --dry-run to write none")
     if arguments.passes == ():
         raise UsageError("--passes names no pass")

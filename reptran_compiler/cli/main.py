@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _stop(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _stop("interrupted", INTERRUPTED)
+    except SystemExit as end:
+        return _stop(f"a file given to --rules ended the process (exit code {end.code}): it must only define rules", 2)
     except BrokenPipeError:
         # The reader of standard output went away; nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

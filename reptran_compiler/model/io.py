@@ -1,18 +1,15 @@
-"""Model files: reading them whole, external data included, and writing them at once or not at all."""
+"""Reading model files whole, external data included."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped,unused-ignore]
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from reptran_compiler.errors import BadInput
@@ -21,9 +18,6 @@ from reptran_compiler.errors import BadInput
 STREAM = "-"
 #: Models with more bytes of tensors than this are written with an external file: protobuf ends at 2 GiB.
 EMBEDDED_LIMIT = 1_900_000_000
-
-_EXTERNAL_TENSOR_BYTES = 1024
-_ALIGNMENT = 4096
 
 
 class ModelFileError(BadInput):
@@ -68,7 +62,7 @@ def read_model(path: str | os.PathLike[str]) -> Source:
     try:
         payload = Path(name).read_bytes()
     except OSError as error:
-        raise ModelFileError(f"cannot read {name}: {_why(error)}") from None
+        raise ModelFileError(f"cannot read {name}: {why(error)}") from None
     return _source(payload, name, name, Path(name))
 
 
@@ -89,102 +83,6 @@ def from_proto(model: ModelProto, name: str = "model") -> Source:
         if tensor.data_location == TensorProto.EXTERNAL:
             raise ModelFileError(f"the external data of tensor {tensor.name!r} was not loaded")
     return Source(model, name, digest.hexdigest())
-
-
-def write_model(model: ModelProto, path: str | os.PathLike[str], *, external: bool = False) -> None:
-    """Write a model to a file, or to standard output where `path` is "-".
-
-    The file appears whole or not at all: it is written beside its place and renamed. With `external`, and
-    where the tensors exceed what protobuf holds, they go to a file named as this one with ".data" behind it.
-
-    Raises:
-        ModelFileError: it cannot be written. What was there before is still there.
-    """
-    name = os.fspath(path)
-    external = external or tensor_bytes(model) > EMBEDDED_LIMIT
-    if external and (name == STREAM or _is_special(Path(name))):
-        raise ModelFileError(f"cannot write to {_called(name)}: the weights need a file of their own")
-    if not external:
-        write_bytes(_serialised(model), name)
-        return
-    place = Path(name).resolve()
-    weights = external_file(place)
-    half, half_weights = _beside(place), _beside(weights)
-    try:
-        with _created(half_weights) as file:
-            light = _without_data(model, weights.name, file)
-            _settle(file)
-        with _created(half) as file:
-            file.write(_serialised(light))
-            _settle(file)
-        os.replace(half_weights, weights)
-        os.replace(half, place)
-    except OSError as error:
-        raise ModelFileError(f"cannot write {name}: {_why(error)}") from None
-    finally:
-        for left in (half, half_weights):
-            with suppress(OSError):
-                left.unlink()
-
-
-def write_bytes(payload: bytes, path: str | os.PathLike[str]) -> None:
-    """Write bytes to a file, whole or not at all, or to standard output where `path` is "-".
-
-    Raises:
-        ModelFileError: it cannot be written.
-    """
-    name = os.fspath(path)
-    if name == STREAM:
-        try:
-            sys.stdout.buffer.write(payload)
-            sys.stdout.buffer.flush()
-        except OSError as error:
-            raise ModelFileError(f"cannot write to standard output: {_why(error)}") from None
-        return
-    place = Path(name).resolve()
-    try:
-        if _is_special(place):
-            place.write_bytes(payload)
-            return
-        half = _beside(place)
-        try:
-            with _created(half) as file:
-                file.write(payload)
-                _settle(file)
-            os.replace(half, place)
-        finally:
-            with suppress(OSError):
-                half.unlink()
-    except OSError as error:
-        raise ModelFileError(f"cannot write {name}: {_why(error)}") from None
-
-
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """See that a file can be written, before work is spent on its content. Nothing is left behind.
-
-    Raises:
-        ModelFileError: it cannot.
-    """
-    name = os.fspath(path)
-    if name == STREAM:
-        return
-    place = Path(name).resolve()
-    if place.is_dir():
-        raise ModelFileError(f"cannot write {name}: it is a folder")
-    if _is_special(place):
-        return
-    half = _beside(place)
-    try:
-        _created(half).close()
-        half.unlink()
-    except OSError as error:
-        raise ModelFileError(f"cannot write {name}: {_why(error)}") from None
-
-
-def external_file(path: str | os.PathLike[str]) -> Path:
-    """Where the weights of a model go that is written to `path` with external data."""
-    place = Path(path)
-    return place.with_name(place.name + ".data")
 
 
 def tensor_bytes(model: ModelProto) -> int:
@@ -221,9 +119,6 @@ def _node_tensors(node: NodeProto) -> Iterator[TensorProto]:
             yield from _graph_tensors(attribute.g)
         for graph in attribute.graphs:
             yield from _graph_tensors(graph)
-
-
-# -- reading -------------------------------------------------------------------------------------------------
 
 
 def _source(payload: bytes, called: str, name: str, path: Path | None) -> Source:
@@ -293,87 +188,12 @@ def _embed(tensor: TensorProto, place: Path, called: str) -> None:
             file.seek(offset)
             tensor.raw_data = file.read(length)
     except OSError as error:
-        raise ModelFileError(f"{what} cannot be read: {_why(error)}") from None
+        raise ModelFileError(f"{what} cannot be read: {why(error)}") from None
     del tensor.external_data[:]
     tensor.ClearField("data_location")
 
 
-# -- writing -------------------------------------------------------------------------------------------------
-
-
-def _without_data(model: ModelProto, location: str, file: BinaryIO) -> ModelProto:
-    """The model with the data of its larger initializers in `file`; the given one stays as it is."""
-    light = ModelProto()
-    for field, value in model.ListFields():
-        if field.name != "graph":
-            _set(light, field.name, value)
-    for field, value in model.graph.ListFields():
-        if field.name != "initializer":
-            _set(light.graph, field.name, value)
-    position = 0
-    for tensor in model.graph.initializer:
-        if len(tensor.raw_data) < _EXTERNAL_TENSOR_BYTES:
-            light.graph.initializer.append(tensor)
-            continue
-        padding = -position % _ALIGNMENT
-        file.write(bytes(padding))
-        position += padding
-        length = file.write(tensor.raw_data)
-        moved = light.graph.initializer.add()
-        for field, value in tensor.ListFields():
-            if field.name not in ("raw_data", "external_data", "data_location"):
-                _set(moved, field.name, value)
-        moved.data_location = TensorProto.EXTERNAL
-        for key, entry in (("location", location), ("offset", position), ("length", length)):
-            moved.external_data.add(key=key, value=str(entry))
-        position += length
-    return light
-
-
-def _set(message: object, name: str, value: object) -> None:
-    target = getattr(message, name)
-    if isinstance(value, (bool, int, float, str, bytes)):
-        setattr(message, name, value)
-    elif hasattr(target, "extend"):
-        target.extend(value)
-    else:
-        target.CopyFrom(value)
-
-
-def _serialised(model: ModelProto) -> bytes:
-    try:
-        payload: bytes = model.SerializeToString()
-        return payload
-    except (EncodeError, ValueError) as error:
-        raise ModelFileError(f"the model cannot be serialised: {_why(error)}") from None
-
-
-def _beside(place: Path) -> Path:
-    return place.with_name(f".{place.name}.{os.getpid()}.part")
-
-
-def _created(place: Path) -> BinaryIO:
-    return open(place, "xb")  # noqa: SIM115 - the callers close it
-
-
-def _settle(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _is_special(place: Path) -> bool:
-    """Whether something is there that is neither file nor folder: a pipe, a terminal, the null device."""
-    try:
-        mode = place.stat().st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-def _called(name: str) -> str:
-    return "standard output" if name == STREAM else name
-
-
-def _why(error: BaseException) -> str:
+def why(error: BaseException) -> str:
+    """An error in a few words."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split()) or type(error).__name__
