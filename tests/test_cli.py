@@ -1,15 +1,25 @@
-"""The command line where no network is compiled: flags, help, files that cannot be read."""
+"""The command line: flags, help, files that cannot be read or written, `--list-passes` and `--explain`."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
+from command import compile_file
+from onnx import ModelProto, helper
+from small_networks import network
 
 from reptran_compiler.cli.arguments import parse
-from reptran_compiler.cli.main import main
+from reptran_compiler.cli.main import INTERRUPTED, main
+from reptran_compiler.errors import BadInput, CompileError, NothingToDo, VerificationFailed
+from reptran_compiler.model.io import read_model
+from reptran_compiler.model.writing import write_model
 from reptran_compiler.version import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +51,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ([], "MODEL"),
         (["m.onnx"], "output"),
         (["m.onnx", "-o", "o.onnx", "--beta", "0"], "at least 1"),
-        (["m.onnx", "-o", "o.onnx", "--beta", "two"], "at least 1"),
+        (["m.onnx", "-o", "o.onnx", "--beta", "-1"], "at least 1"),
+        (["m.onnx", "-o", "o.onnx", "--beta", "1.5"], "'1.5'"),
+        (["m.onnx", "-o", "o.onnx", "--beta", "x"], "'x'"),
+        (["m.onnx", "-o", "o.onnx", "--threads", "0"], "at least 1"),
         (["m.onnx", "-o", "o.onnx", "--bn", "drop"], "--bn"),
         (["m.onnx", "-o", "o.onnx", "--fc", "wide"], "--fc"),
         (["m.onnx", "-o", "o.onnx", "--scope", "world"], "--scope"),
@@ -62,6 +75,21 @@ def test_wrong_flags(flags: list[str], words: str, capsys: pytest.CaptureFixture
     assert words in capsys.readouterr().err
 
 
+def test_every_exit_code_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    said = re.findall(r"^  (\d)  ", capsys.readouterr().out, re.MULTILINE)
+    documented = re.findall(r"^\| (\d+) \|", (ROOT / "docs" / "exit-codes.md").read_text(), re.MULTILINE)
+    assert said == ["0", "1", "2", "3", "4"]
+    assert documented == [*said, str(INTERRUPTED)]
+    codes = {error.exit_code for error in (NothingToDo, BadInput, VerificationFailed, CompileError)}
+    assert codes | {0} == set(map(int, said))
+
+
+def test_a_wrong_flag_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = compile_file(network(), tmp_path, capsys, "--beta", "0")
+    assert done.code == 2 and done.written == ()
+
+
 def test_flags_are_understood() -> None:
     found = parse(
         "m.onnx -o o.onnx --beta 4 --scope layer --fc fold --bn keep --weights binary --exclude a --exclude b "
@@ -74,22 +102,204 @@ def test_flags_are_understood() -> None:
     assert (found.dims, found.verbose) == ({"h": 3, "a=b": 4}, 2)
 
 
+def truncated() -> bytes:
+    return network().SerializeToString()[:-200]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         (None, "No such file"),
-        (b"", "empty"),
-        (b"no model\n", "no ONNX model"),
-        (b"\xff" * 99, "no ONNX model"),
+        (b"", "is empty"),
+        (b"no model\n", "is no ONNX model"),
+        (b"\xff" * 99, "is no ONNX model"),
+        (truncated(), "is no ONNX model: it cannot be parsed (truncated?)"),
     ],
 )
 def test_unreadable_files(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, words: str
+    content: bytes | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "in.onnx"
+    done = compile_file(content, tmp_path, capsys)
+    assert done.code == 2 and done.written == ()
+    assert done.err.startswith("reptran-compile: ") and words in done.err and "in.onnx" in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_folder_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "-o", str(tmp_path / "out.onnx")]) == 2
+    assert capsys.readouterr().err == f"reptran-compile: cannot read {tmp_path}: Is a directory\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_external_data_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_model(network(), tmp_path / "in.onnx", external=True)
+    (tmp_path / "in.onnx.data").unlink()
+    done = compile_file(None, tmp_path, capsys)
+    assert done.code == 2 and done.written == ()
+    assert "'w'" in done.err and "is missing" in done.err and "in.onnx.data" in done.err
+
+
+@pytest.mark.parametrize("flag", ["-o", "--json", "--map"])
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("nowhere/file", "No such file"),
+        ("in.onnx/file", "Not a directory"),
+        (".", "is a folder"),
+        ("in.onnx", "is read and cannot be written as well"),
+        ("o" * 300, "name too long"),
+    ],
+)
+def test_outputs_that_cannot_be_written(
+    flag: str, place: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = compile_file(network(), tmp_path, capsys, flag, str(tmp_path / place))
+    assert done.code == 2 and done.written == ()
+    assert words in done.err and done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", ["-o", "--json", "--map"])
+def test_a_full_disk_leaves_no_file(flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    done = compile_file(network(), tmp_path, capsys, flag, "/dev/full", "-q")
+    assert done.code == 2 and done.written == ()
+    assert done.err == "reptran-compile: cannot write /dev/full: No space left on device\n"
+
+
+def test_two_outputs_are_two_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = compile_file(network(), tmp_path, capsys, "--json", str(tmp_path / "." / "out.onnx"))
+    assert done.code == 2 and done.written == () and "out.onnx cannot hold two outputs" in done.err
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "No such file"),
+        ("def (", "SyntaxError"),
+        ("answer = 42", "defines no rule"),
+        ("1 / 0", "division by zero"),
+        ("raise SystemExit(7)", "ended the process (exit code 7)"),
+    ],
+)
+@pytest.mark.parametrize("listing", [False, True])
+def test_rules_files_that_cannot_be_used(
+    listing: bool, content: str | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = tmp_path / "rules.py"
     if content is not None:
-        path.write_bytes(content)
-    assert main([str(path), "-o", str(tmp_path / "out.onnx")]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("reptran-compile: ") and words in error and error.count("\n") == 1
-    assert not (tmp_path / "out.onnx").exists()
+        rules.write_text(content)
+    flags = ["--rules", str(rules), *(["--list-passes"] if listing else [])]
+    done = compile_file(network(), tmp_path, capsys, *flags)
+    assert done.code == 2 and done.written == ()
+    assert "--rules" in done.err and words in done.err and "Traceback" not in done.err
+
+
+def test_passes_are_listed_with_their_effects(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list-passes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:2] == ["pass", "effect"]
+    effects = {line.split()[0]: line.split()[1] for line in lines[1:] if not line.startswith(" ")}
+    assert effects["straight-through"] == "preserves"
+    assert set(effects.values()) <= {"preserves", "reparametrises"}
+
+
+def test_listed_passes_are_those_that_are_chosen_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list-passes", "--passes", "sign-from-cast, sign-from-where"]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == ["sign-from-cast", "sign-from-where"]
+    assert main(["--list-passes", "--passes", "polish"]) == 2
+    assert "'polish'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        ("layer", ["binary Conv layer", "repconv"]),
+        ("stem", ["Conv layer, stem"]),
+        ("soft", ["boundary", "Softmax"]),
+        ("residue", ["straight-through", "applied"]),
+        ("pool", ["no rule looked at it"]),
+    ],
+)
+def test_a_node_is_explained(node: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = compile_file(explained(), tmp_path, capsys, "--explain", node)
+    assert done.code == 0 and done.err == "" and done.written == (), "nothing is written"
+    assert done.out.startswith(f"{node}:\n")
+    for word in words:
+        assert word in done.out
+
+
+def test_a_node_that_there_is_not_is_answered_with_those_like_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = compile_file(explained(), tmp_path, capsys, "--explain", "layers")
+    assert done.code == 2 and "no node 'layers'" in done.err and "'layer'" in done.err
+
+
+def test_sizes_of_dynamic_axes_count_for_explanations_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = network()
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"size{axis}"
+    flags = ("--explain", "layer", "--dim", "size2=5", "--dim", "size3=7")
+    assert compile_file(model, tmp_path, capsys, *flags).code == 0
+
+
+def explained() -> ModelProto:
+    """A network with a straight-through residue, a boundary, and nodes that no rule asks about."""
+    return network(
+        helper.make_node("Sign", ["a"], ["b"], name="sign"),
+        helper.make_node("Tanh", ["a"], ["p"], name="tanh"),
+        helper.make_node("Sub", ["b", "p"], ["d"], name="difference"),
+        helper.make_node("Add", ["d", "p"], ["s"], name="residue"),
+        behind=[helper.make_node("Softmax", ["y"], ["t"], name="soft", axis=1)],
+    )
+
+
+# -- streams and folders -------------------------------------------------------------------------------------
+
+
+def command(folder: Path, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own, in a folder."""
+    path = os.pathsep.join((str(ROOT), str(ROOT / "passes")))
+    return subprocess.run(
+        [sys.executable, "-m", "reptran_compiler.cli.main", *words],
+        cwd=folder,
+        input=stdin,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        check=False,
+    )
+
+
+def test_a_pipe_carries_models_and_nothing_else(tmp_path: Path) -> None:
+    done = command(tmp_path, "-", "-o", "-", stdin=network().SerializeToString())
+    assert done.returncode == 0, done.stderr.decode()
+    model = ModelProto.FromString(done.stdout)
+    onnx.checker.check_model(model)
+    assert b"verified: " in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_a_pipe_that_carries_no_model(tmp_path: Path) -> None:
+    done = command(tmp_path, "-", "-o", "-")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"reptran-compile: standard input is empty\n"
+
+
+def test_a_report_on_standard_output_is_json_alone(tmp_path: Path) -> None:
+    done = command(tmp_path, "-", "-o", "out.onnx", "--json", "-", stdin=network().SerializeToString())
+    assert done.returncode == 0 and json.loads(done.stdout)["status"] == "compiled"
+
+
+def test_external_data_lies_beside_its_model_wherever_one_stands(tmp_path: Path) -> None:
+    models, elsewhere = tmp_path / "models", tmp_path / "elsewhere"
+    models.mkdir()
+    elsewhere.mkdir()
+    write_model(network(), models / "in.onnx", external=True)
+    done = command(elsewhere, "../models/in.onnx", "-o", "../models/out.onnx", "--external-data")
+    assert done.returncode == 0, done.stderr.decode()
+    assert not list(elsewhere.iterdir())
+    names = sorted(path.name for path in models.iterdir())
+    assert names == ["in.onnx", "in.onnx.data", "out.onnx", "out.onnx.data"]
+    assert command(models, "in.onnx", "-o", "embedded.onnx").returncode == 0
+    assert read_model(models / "out.onnx").model == onnx.load(str(models / "embedded.onnx"))

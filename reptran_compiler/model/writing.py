@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import sys
@@ -136,14 +137,13 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     if name == STREAM:
         return
     place = Path(name).resolve()
-    if place.is_dir():
-        raise ModelFileError(f"cannot write {name}: it is a folder")
-    if _is_special(place):
-        return
-    half = _beside(place)
     try:
-        _created(half).close()
-        half.unlink()
+        if stat.S_ISDIR(_mode(place)):
+            raise ModelFileError(f"cannot write {name}: it is a folder")
+        if not _is_special(place):
+            half = _beside(place)
+            _created(half).close()
+            half.unlink()
     except OSError as error:
         raise ModelFileError(f"cannot write {name}: {why(error)}") from None
 
@@ -202,7 +202,8 @@ def _serialised(model: ModelProto) -> bytes:
 
 
 def _beside(place: Path) -> Path:
-    return place.with_name(f".{place.name}.{os.getpid()}.part")
+    digest = hashlib.sha256(os.fsencode(place.name)).hexdigest()[:12]
+    return place.with_name(f".{digest}.{os.getpid()}.part")
 
 
 def _created(place: Path) -> BinaryIO:
@@ -217,10 +218,18 @@ def _settle(file: BinaryIO) -> None:
 def _is_special(place: Path) -> bool:
     """Whether something is there that is neither file nor folder: a pipe, a terminal, the null device."""
     try:
-        mode = place.stat().st_mode
+        mode = _mode(place)
     except OSError:
         return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return bool(mode) and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _mode(place: Path) -> int:
+    """What kind of file is there; 0 where none is. Raises `OSError` where none can be."""
+    try:
+        return place.stat().st_mode
+    except FileNotFoundError:
+        return 0
 
 
 def _called(name: str) -> str:
