@@ -76,7 +76,7 @@ def _constant(walk: Walk, name: str, what: str) -> Array:
     return walk.graph.value(name)
 
 
-def _elementwise(walk: Walk, node: NodeView) -> None:
+def elementwise(walk: Walk, node: NodeView) -> None:
     """Operators that broadcast their operands: each copy on its own, narrow operands shared."""
     places = set()
     for name in node.inputs:
@@ -406,7 +406,7 @@ _REDUCTIONS = (
 )
 _RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        **dict.fromkeys(_POINTWISE.split(), _elementwise),
+        **dict.fromkeys(_POINTWISE.split(), elementwise),
         **dict.fromkeys(_SPATIAL.split(), _spatial),
         **dict.fromkeys(_REDUCTIONS.split(), _reduce),
         **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),

@@ -256,7 +256,7 @@ class ProtoGraph:
 
 
 def _view(node: NodeProto, index: int) -> NodeView:
-    op = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+    op = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
     name = node.name or f"{op}#{index}"
     return NodeView(node, index, op, name, tuple(node.input), tuple(node.output), captured(node))
 

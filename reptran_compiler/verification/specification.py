@@ -39,6 +39,9 @@ class SpecOptions:
         fc: how the classifier was rewritten. Both forms compute the same with the weights of the compilation.
         exclude: node names of layers that were kept out; they are boundaries.
         include: node names of layers with narrow input that were made RepConvs all the same.
+        per_copy: operator types without a rule of the specification's own (`domain.Op` outside ONNX' own domain) that
+            are declared to act on each copy alone, as Relu does, with the channels on the axis where they were. The
+            specification carries them; an operator type that has a rule keeps it.
     """
 
     beta: int
@@ -46,6 +49,7 @@ class SpecOptions:
     fc: Literal["widen", "fold"] = "widen"
     exclude: frozenset[str] = frozenset()
     include: frozenset[str] = frozenset()
+    per_copy: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.beta < 1:
@@ -133,7 +137,9 @@ def build_specification(
     """
     roles = None
     if options.scope == "layer":
-        plan = SpecificationWalk(graph, options.beta, facts, cuts, options.exclude, options.include)
+        plan = SpecificationWalk(
+            graph, options.beta, facts, cuts, options.exclude, options.include, per_copy=options.per_copy
+        )
         roles = {layer.node: layer for layer in plan.run().layers}
     walk = SpecificationWalk(
         graph,
@@ -142,6 +148,7 @@ def build_specification(
         cuts,
         options.exclude,
         options.include,
+        per_copy=options.per_copy,
         narrow_roles=roles,
         feed=feed,
         tie_integers=tie_integers,

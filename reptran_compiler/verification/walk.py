@@ -22,7 +22,7 @@ from reptran_compiler.verification.layers import (
     near_inputs,
     weight_position,
 )
-from reptran_compiler.verification.operators import Layout, rules
+from reptran_compiler.verification.operators import Layout, elementwise, rules
 from reptran_compiler.verification.protograph import NodeView, ProtoGraph, subgraphs
 from reptran_compiler.verification.repconv import emit_repconv, filters
 
@@ -39,6 +39,7 @@ class SpecificationWalk:
         cuts: the source's cuts.
         exclude: names of layers that are boundaries.
         include: names of layers with narrow input that are RepConvs.
+        per_copy: operator types without a rule that act on each copy alone.
         narrow_roles: for scope `layer`, the role of each layer by node name: maps stay narrow.
         feed: tensors whose readers read fresh graph inputs.
         tie_integers: one fresh input for all copies of integers that are known to be equal.
@@ -60,6 +61,7 @@ class SpecificationWalk:
         exclude: frozenset[str],
         include: frozenset[str],
         *,
+        per_copy: frozenset[str] = frozenset(),
         narrow_roles: Mapping[str, LayerRole] | None = None,
         feed: frozenset[str] = frozenset(),
         tie_integers: bool = False,
@@ -79,7 +81,7 @@ class SpecificationWalk:
         self._feed, self._tie = feed, tie_integers
         self._near = near_inputs(graph)
         self._before = before_layers(graph)
-        self._rules = rules()
+        self._rules = {**dict.fromkeys(per_copy, elementwise), **rules()}
         self._means: dict[str, str] = {}
 
     def run(self) -> SpecificationWalk:
