@@ -321,7 +321,8 @@ class BatchRun:
             if name in self.judge.source.outputs and name in self.result.maker:
                 found.append(_Comparison(name, computed.get(name, name), (name,)))
             made = self.pairs.name_in_result(name)
-            if not made or name in skipped or name in self.misshapen or (found and found[-1].actual == made):
+            known = bool(found) and (found[-1].tensor, found[-1].actual) == (name, made)
+            if not made or name in skipped or name in self.misshapen or known:
                 continue
             copies = spec.computed[name]
             narrow = self.pairs.in_stem(name) and self.result_facts[made].shape == self.fact(name).shape

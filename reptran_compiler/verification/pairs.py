@@ -105,10 +105,20 @@ class Pairs:
     def name_in_result(self, name: str) -> str:
         """The result's name of what S computes under `name` ("" when the result has no such tensor).
 
-        The wide form of a wide graph output T is named `T/wide`, since T itself has to stay narrow.
+        The wide form of a wide graph output T is named `T/wide`, since T itself has to stay narrow; T serves as
+        `T/mean` as well, unless T is binarised: its output is the mean of signs, a boundary reads the sign of a mean.
         """
         wanted = name + WIDE if self.is_mean_output(name) else name
-        return wanted if wanted in self._result.maker else ""
+        if wanted in self._result.maker:
+            return wanted
+        base = name.removesuffix(MEAN)
+        mean = base != name and base in self._result.maker and self._is_plain_mean(base)
+        return base if mean else ""
+
+    def _is_plain_mean(self, name: str) -> bool:
+        """Whether what boundaries read of a tensor is the very mean that is the graph output of this name."""
+        binarised = name in self._posts and self._posts[name].binarises
+        return not binarised and name not in self.inside and self.is_mean_output(name)
 
     def may_vanish(self, name: str) -> bool:
         """Whether the result may do without a tensor: inside affine chains, and inside a cut."""

@@ -307,10 +307,10 @@ class SpecificationWalk:
         return self._means[name]
 
     def _finish(self, name: str) -> None:
-        """Give a graph output its name: the mean of a wide tensor, or the tensor itself."""
+        """Give a graph output its name: the mean of a wide tensor as it is read, or the tensor itself."""
         if name in self.graph.initializers or name in self.graph.inputs:
             return
-        copies = self.computed[name]
+        copies = self.values[name] if self.computed[name].wide else self.computed[name]
         if copies.names == (name,) and not copies.wide:
             return
         if not copies.wide or copies.equal:
