@@ -17,6 +17,7 @@ from reptran_compiler.runtime import (
     input_specs,
     random_feeds,
 )
+from reptran_compiler.verification import judged_batches
 
 #: The oldest opset that is read.
 OLDEST_OPSET = 7
@@ -55,7 +56,7 @@ def try_source(
     Args:
         model: the source.
         dims: sizes of dynamic axes other than the batch; where one is missing, usual sizes are tried.
-        batches: the batch sizes; 2 and 3 when absent, or 1 where the model refuses both.
+        batches: the batch sizes; those of `judged_batches` when absent, or 1 where the model refuses both.
         threads: threads of onnxruntime.
 
     Raises:
@@ -84,6 +85,9 @@ def try_source(
         if batches is not None and len(working) < len(sizes):
             continue
         if working:
+            if batches is None and len(working) > 1 and (more := judged_batches(model, dims=tried)) != sizes:
+                sizes = more
+                working, failure = _working(model, session, sizes, tried)
             return _trial(model, working, sizes, tried, missing)
     hint = f" (dynamic axes {', '.join(missing)}: give their sizes with --dim NAME=SIZE)" if missing else ""
     raise BadInput(f"the model does not run in onnxruntime: {failure}{hint}")

@@ -2,7 +2,7 @@
 
 `check_law` builds the specification graph of THEORY section 2 and compares every tensor; `check_equivalent`
 compares two graphs that must compute the same; `check_well_formed` looks at the file; `find_degenerate` tells
-files whose parameters prove nothing.
+files whose parameters prove nothing, and `judged_batches` the batch sizes to run.
 """
 
 from reptran_compiler.verification.copies import CannotSpecify
@@ -19,6 +19,7 @@ from reptran_compiler.verification.report import (
     WellFormedReport,
     Worst,
 )
+from reptran_compiler.verification.sizes import judged_batches
 from reptran_compiler.verification.specification import Specification, SpecOptions
 from reptran_compiler.verification.wellformed import check_well_formed
 
@@ -40,5 +41,6 @@ __all__ = [
     "check_law",
     "check_well_formed",
     "find_degenerate",
+    "judged_batches",
     "specify",
 ]

@@ -20,7 +20,6 @@ from reptran_compiler.runtime import (
     RuntimeFailure,
     Session,
     TensorFact,
-    batch_sizes,
     compare,
     generator,
     is_float,
@@ -35,6 +34,7 @@ from reptran_compiler.verification.interface import interface_failures
 from reptran_compiler.verification.isolation import disagreement, find_region
 from reptran_compiler.verification.protograph import MalformedGraph, ProtoGraph
 from reptran_compiler.verification.report import Coverage, EquivalenceReport, Failure, Worst
+from reptran_compiler.verification.sizes import judged_batches
 
 Array = NDArray[Any]
 
@@ -60,7 +60,7 @@ def check_equivalent(
             have the names that they have in `before`, where the latter may be the end of a straight-through
             residue.
         seed: of everything random.
-        batches: the batch sizes to run; 2 and 3 when absent. One run serves where no batch axis is dynamic.
+        batches: the batch sizes to run; those of `judged_batches` when absent.
         cuts: tensors behind which to cut, by name; every binarisation, Round, comparison and Cast of `after`
             when absent.
         dims: sizes of dynamic axes other than the batch.
@@ -75,7 +75,7 @@ def check_equivalent(
         MalformedGraph: `before` is no graph.
     """
     start = time.perf_counter()
-    sizes = batch_sizes(before, batches)
+    sizes = judged_batches(before, batches, dims)
     old = ProtoGraph(before)
     failures = interface_failures(before, after)
     findings = _Findings(failures, Worst(), set(), set())

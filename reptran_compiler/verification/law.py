@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from onnx import ModelProto
 
 from reptran_compiler.runtime import (
-    batch_sizes,
     random_feeds,
     tensor_facts,
 )
@@ -21,6 +20,7 @@ from reptran_compiler.verification.layers import Role
 from reptran_compiler.verification.pairs import Pairs
 from reptran_compiler.verification.protograph import MalformedGraph, ProtoGraph
 from reptran_compiler.verification.report import Coverage, Failure, LawReport, Worst
+from reptran_compiler.verification.sizes import judged_batches
 from reptran_compiler.verification.specification import Specification, SpecOptions, build_specification
 
 
@@ -41,7 +41,7 @@ def check_law(
         result: what the compiler made of it.
         options: what it was asked for.
         seed: of everything random.
-        batches: the batch sizes to run; 2 and 3 when absent. One run serves where no batch axis is dynamic.
+        batches: the batch sizes to run; those of `judged_batches` when absent.
         dims: sizes of dynamic axes other than the batch.
         threads: threads of onnxruntime.
 
@@ -54,7 +54,7 @@ def check_law(
     """
     start = time.perf_counter()
     context = Context(canonical, options, seed, dims, threads)
-    sizes = batch_sizes(canonical, batches)
+    sizes = judged_batches(canonical, batches, dims)
     report = _judge(context, result, sizes)
     return _with_time(report, time.perf_counter() - start)
 

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnx import GraphProto, ModelProto
 
-from reptran_compiler.runtime import RuntimeFailure, TensorFact, batch_sizes, probe, random_feeds
+from reptran_compiler.runtime import RuntimeFailure, TensorFact, probe, random_feeds
 from reptran_compiler.runtime.session import EMBEDDED_LIMIT
 from reptran_compiler.verification.interface import describe, interface_failures
 from reptran_compiler.verification.protograph import subgraphs
 from reptran_compiler.verification.report import Failure, WellFormedReport
+from reptran_compiler.verification.sizes import judged_batches
 
 
 def check_well_formed(
@@ -33,7 +34,7 @@ def check_well_formed(
         model: the result.
         source: the file it was made from.
         seed: of the runs' inputs.
-        batches: the batch sizes of the runs; 2 and 3 when absent.
+        batches: the batch sizes of the runs; those of `judged_batches` when absent.
         dims: sizes of dynamic axes other than the batch.
 
     Raises:
@@ -150,7 +151,7 @@ def _stated_shapes(
 ) -> list[Failure]:
     """Every type, rank, size and axis name that the file states, against real runs."""
     failures: dict[str, Failure] = {}
-    for batch in batch_sizes(source, batches):
+    for batch in judged_batches(source, batches, dims):
         feeds = random_feeds(source, batch=batch, dims=dims, seed=seed)
         try:
             facts, _ = probe(model, feeds)
