@@ -15,7 +15,7 @@ from reptran_compiler.judging import Judgement, judge, spec_options
 from reptran_compiler.model.convert import INITIALIZERS_ARE_NO_INPUTS
 from reptran_compiler.model.io import STREAM, Source, from_proto, read_model
 from reptran_compiler.outputs import Outputs, PathLike, numbered
-from reptran_compiler.pipeline import Options, Transformation, transform
+from reptran_compiler.pipeline import Options, Refusal, Transformation, transform
 from reptran_compiler.replicated import find_repetition, may_repeat
 from reptran_compiler.reporting import Step, Summary, VerificationSummary, silent, to_json
 from reptran_compiler.runtime import CannotFeed, RuntimeFailure, random_feeds, tensor_facts
@@ -97,9 +97,13 @@ class Compilation:
         return self._unchanged(source, trial) if beta == 1 else self._compiled(source, trial)
 
     def _compiled(self, source: Source, trial: Trial) -> CompileResult:
-        options = self.options
+        options = replace(self.options, check=self.verify, stages=self.outputs.dump_dir is not None)
         self.step("rewriting", 0, None)
-        transformation = transform_source(source.model, options, trial)
+        try:
+            transformation = transform_source(source.model, options, trial)
+        except Refusal as error:
+            self.outputs.write_stages(error.reproducer.items(), source)
+            raise
         _check_not_replicated(source, transformation, trial)
         result = transformation.result
         carry_annotations(source.model, result, trial, threads=self.threads)

@@ -160,6 +160,7 @@ def spec_options(transformation: Transformation, options: Options) -> SpecOption
         fc=cast(Literal["widen", "fold"], options.fc),
         exclude=transformation.excluded,
         include=transformation.included,
+        per_copy=transformation.per_copy,
     )
 
 

@@ -10,7 +10,7 @@ from onnx import ModelProto
 
 from reptran_compiler.model import Graph, Node, Tensor, export_model, import_model
 from reptran_compiler.model.symbolic import Symbols, symbolic
-from reptran_compiler.replication import Copies, Decision, Layers, Plan, WeightMove, WideFacts
+from reptran_compiler.replication import CARRIERS, Copies, Decision, Layers, Plan, WeightMove, WideFacts
 from reptran_compiler.rewriting import (
     CannotContinue,
     Engine,
@@ -19,6 +19,7 @@ from reptran_compiler.rewriting import (
     Refused,
     Rule,
     RuleReport,
+    is_built_in,
     known_rules,
     select,
 )
@@ -35,7 +36,18 @@ _BAKED = ("bake-weights",)
 
 @dataclass(frozen=True)
 class Options:
-    """The options of a compilation; `exclude` and `include` are regular expressions over node names."""
+    """The options of a compilation.
+
+    Attributes:
+        beta: the replication factor.
+        scope, fc, bn, weights, strict: as the command line's.
+        exclude, include: regular expressions over node names.
+        passes: the passes to run; None for all that the other options ask for.
+        rules: Python files with further rules.
+        dims: sizes for runs of dynamic axes other than the batch.
+        check: whether the declared effects of rules are executed.
+        stages: whether to keep the graph as it is after each pass.
+    """
 
     beta: int = 2
     scope: str = "network"
@@ -49,6 +61,7 @@ class Options:
     rules: tuple[str, ...] = ()
     dims: tuple[tuple[str, int], ...] = ()
     check: bool = True
+    stages: bool = False
 
 
 class Refusal(Exception):
@@ -97,7 +110,8 @@ class Transformation:
         layers: what became of each layer, in the source's order.
         boundaries: other operators that carry no replication, with the reason.
         excluded, included: the layers that the options name.
-        stages: the graph after each phase, by name.
+        stages: the graph after each pass that changed it, by the pass' name, where the options ask for it.
+        per_copy: operator types that further rules carry, and which therefore act on each copy alone.
         moves: how weights were rearranged.
         reports: what each rule did, in their order.
     """
@@ -112,6 +126,7 @@ class Transformation:
     stages: tuple[tuple[str, ModelProto], ...]
     moves: tuple[WeightMove, ...]
     reports: tuple[RuleReport, ...] = ()
+    per_copy: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -194,7 +209,7 @@ def _canonicalise(model: ModelProto, options: Options, rules: Sequence[Rule]) ->
         for rule in rules:
             count = engine.fixpoint(rule)
             applied += count
-            if count:
+            if count and options.stages:
                 stages.append((rule.name, export_model(graph)))
         if not applied:
             break
@@ -228,10 +243,10 @@ def _replicate(found: _Canonical, options: Options, plan: Plan, rules: Sequence[
     blocked = [each for each in decisions.values() if each.role == "boundary"]
     if options.strict and blocked:
         raise Refusal(f"boundary at {blocked[0].node!r}: {blocked[0].reason} (--strict)")
-    stages = [("canonical", found.model), ("replicated", export_model(graph))]
+    stages = [("canonical", found.model), ("replicated", export_model(graph))] if options.stages else []
     finishing = Engine(graph, copies.facts, Layers(graph, copies.facts, Symbols({}, {}, {})), options.check)
     for rule in (each for each in rules if each.phase == "finish"):
-        if finishing.fixpoint(rule):
+        if finishing.fixpoint(rule) and options.stages:
             stages.append((rule.name, export_model(graph)))
     graph.tidy()
     plans = tuple(
@@ -258,6 +273,7 @@ def _replicate(found: _Canonical, options: Options, plan: Plan, rules: Sequence[
         stages=(*found.stages, *stages),
         moves=tuple(copies.moves.values()),
         reports=(*found.reports, *engine.reports.values(), *finishing.reports.values()),
+        per_copy=_declared_per_copy(walking, engine),
     )
 
 
@@ -276,6 +292,17 @@ def _walked(
     return graph, copies, engine
 
 
+def _declared_per_copy(rules: Sequence[Rule], engine: Engine) -> frozenset[str]:
+    """The operator types that rules from elsewhere carried copy by copy; the judge knows the others itself."""
+    used = {name for name, report in engine.reports.items() if report.applied}
+    return frozenset(
+        op_type
+        for rule in rules
+        if rule.effect.kind == "replicates" and rule.name in used and not rule.pattern.deep and not is_built_in(rule)
+        for op_type in rule.pattern.ends
+    )
+
+
 def _with_reasons(
     decisions: Mapping[str, Decision], engine: Engine, rules: Sequence[Rule], graph: Graph
 ) -> dict[str, Decision]:
@@ -283,7 +310,7 @@ def _with_reasons(
     made = dict(decisions)
     types = {node.name: node.op_type for node in graph.nodes}
     report = engine.reports.get("boundary")
-    carriers = [rule.name for rule in rules if rule.phase == "replicate" and rule.order == 50]
+    carriers = [rule.name for rule in rules if rule.phase == "replicate" and rule.order == CARRIERS]
     for name in report.applied if report else ():
         said = [engine.reports[rule].missed.get(name) for rule in carriers if rule in engine.reports]
         reasons = [each.reason for each in said if each is not None and each.part == "check"]

@@ -6,7 +6,7 @@ from reptran_compiler.rewriting.effects import preserves, reparametrises
 from reptran_compiler.rewriting.engine import Engine, RuleReport, Tagged, Walk
 from reptran_compiler.rewriting.facts import Facts
 from reptran_compiler.rewriting.patterns import Match, Mismatch, PatternBuilder, match
-from reptran_compiler.rewriting.registry import NoSuchRule, known_rules, select
+from reptran_compiler.rewriting.registry import NoSuchRule, is_built_in, known_rules, select
 from reptran_compiler.rewriting.rules import PHASES, Effect, Rule, rule
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "RuleReport",
     "Tagged",
     "Walk",
+    "is_built_in",
     "known_rules",
     "match",
     "preserves",

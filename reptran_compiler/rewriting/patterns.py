@@ -47,6 +47,11 @@ class Operator:
         parts = (each.choices if isinstance(each, Either) else (each,) for each in self.inputs)
         return any(isinstance(part, Operator) for some in parts for part in some)
 
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The types of the operator that the expression ends in."""
+        return self.types
+
     def accepts(self, node: Node) -> bool:
         """Whether an operator has one of the types."""
         return ANY in self.types or node.op_type in self.types
@@ -62,6 +67,11 @@ class Either:
     def deep(self) -> bool:
         """Whether an alternative asks for further operators above."""
         return any(isinstance(choice, Operator) and choice.deep for choice in self.choices)
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The types of the operators that an expression may end in."""
+        return tuple(each for choice in self.choices if isinstance(choice, Operator) for each in choice.types)
 
     def accepts(self, node: Node) -> bool:
         """Whether an operator has one of the types that an expression may end in."""

@@ -51,6 +51,11 @@ def select(rules: Sequence[Rule], names: Sequence[str]) -> tuple[Rule, ...]:
     return tuple(known[name] for name in dict.fromkeys(names))
 
 
+def is_built_in(rule: Rule) -> bool:
+    """Whether a rule belongs to the compiler."""
+    return any(rule is each for _, rules in _built_in() for each in rules)
+
+
 def _built_in() -> list[tuple[str, list[Rule]]]:
     package = importlib.import_module(_BUILT_IN)
     names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
