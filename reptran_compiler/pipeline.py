@@ -25,8 +25,8 @@ from reptran_compiler.rewriting import (
 )
 from reptran_compiler.runtime import TensorFact, random_feeds, tensor_facts
 
-#: Batch sizes of the two runs whose shapes rules are executed with. The judge runs others.
-_CASES = (2, 5)
+#: Batch sizes with which the effects of rules are executed.
+_CASES = (2, 1)
 #: How often the canonicalising rules go round, at most: rules may lay bare what earlier ones look for.
 _ROUNDS = 4
 #: Passes that an option asks for; without it they are not run.
@@ -197,8 +197,9 @@ def _canonicalise(model: ModelProto, options: Options, rules: Sequence[Rule]) ->
     feeds = [random_feeds(model, batch=batch, dims=dict(options.dims)) for batch in _CASES]
     graph = import_model(model)
     graph.tidy()
-    facts = Facts(graph, [tensor_facts(model, each) for each in feeds])
-    layers = Layers(graph, facts, symbolic(model))
+    symbols = symbolic(model)
+    facts = Facts(graph, [tensor_facts(model, each, symbols=symbols) for each in feeds])
+    layers = Layers(graph, facts, symbols)
     origins = {node.name: _origin(node.inputs[at]) for node in graph.nodes if (at := _weight(layers, node)) is not None}
     engine = Engine(graph, facts, layers, options.check)
     stages = []
@@ -216,11 +217,12 @@ def _canonicalise(model: ModelProto, options: Options, rules: Sequence[Rule]) ->
     graph.tidy()
     layers.refresh()
     made = export_model(graph)
+    symbols = symbolic(made)
     inner = {node.name: node for node in graph.nodes if node.name in layers.roles.layers}
     applied_to = set(engine.reports["factor-weights"].applied) if "factor-weights" in engine.reports else set()
     return _Canonical(
         model=made,
-        cases=tuple(tensor_facts(made, each) for each in feeds),
+        cases=tuple(tensor_facts(made, each, symbols=symbols) for each in feeds),
         binary=frozenset(name for name, node in inner.items() if layers.is_binary(node)),
         origins=origins,
         scaled=frozenset(name for name, node in inner.items() if name in applied_to and _scaled(node)),

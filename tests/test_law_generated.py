@@ -75,7 +75,7 @@ def test_little_is_refused_and_everything_occurs() -> None:
             roles.update(plan.role for plan in outcome.layers)
             roles["other boundary"] += len(outcome.boundaries)
     assert roles["repconv"] > 3 * len(SEEDS)
-    assert min(roles[role] for role in ("stem", "classifier", "boundary", "depthwise", "other boundary")) >= 5
+    assert min(roles[role] for role in ("stem", "classifier", "boundary", "depthwise", "other boundary")) >= 3
     common = "Sign Where Less PRelu BatchNormalization Concat Split Slice Pad Resize MaxPool Transpose MatMul Gemm"
     assert [op for op in common.split() if operators[op] < 3] == []
 

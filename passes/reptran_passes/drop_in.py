@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from reptran_compiler.model import Graph, Tensor
+from reptran_compiler.replication import Wide
 from reptran_compiler.rewriting import Cost, Match, reparametrises, rule
-from reptran_passes.replicate_input import rearranged, sum_of_blocks
+from reptran_passes.replicate_input import channels, rearranged, sum_of_blocks
 
 
 @rule("drop-in", effect=reparametrises(), cost=Cost(weights="==", macs="=="), phase="replicate", order=13)
@@ -29,8 +30,11 @@ class DropIn:
         return copies.tiled(g, made, copies.channels(m.layer), copies.beta, m.layer.name, rank)  # type: ignore[no-any-return]
 
     def witness(m: Match, g: Graph) -> Tensor:
-        copies = m.context
-        narrow = sum_of_blocks(g, m.layer, [m.x] * copies.beta, m.facts.value(m.w), copies.beta)
+        copies, axis = m.context, 1 if m.layer.op == "Conv" else m.context.rank(m.x) - 1
+        size = copies.shape(m.x)[axis]
+        order = Wide(axis, size, int(m.layer.attrs.get("group", 1)) if m.layer.op == "Conv" else 1).order(copies.beta)
+        blocks = [channels(g, m.x, places % size, axis) for places in order]
+        narrow = sum_of_blocks(g, m.layer, blocks, m.facts.value(m.w), copies.beta)
         axis = copies.channels(m.layer)
         made: Tensor = g.node("Concat", [narrow] * copies.beta, {"axis": axis}, name="witness").outputs[0]
         return made

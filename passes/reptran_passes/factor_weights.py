@@ -83,7 +83,7 @@ def magnitudes(weight: Array, axis: int) -> Array | None:
     near = np.abs(rows - top[:, None]) <= _ONE_MAGNITUDE * top[:, None]
     if not bool((near | (rows == 0)).all()) or not bool((top > 0).all()):
         return None
-    middle = np.array([np.median(row[row > 0]) for row in rows], dtype=weight.dtype)
+    middle = rows.sum(axis=1, dtype=np.float64) / np.count_nonzero(rows, axis=1)
     close = np.abs(middle - 1) <= np.finfo(weight.dtype).eps
     found: Array = np.where(close, 1, middle).astype(weight.dtype)
     return found

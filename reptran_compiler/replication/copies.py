@@ -286,11 +286,11 @@ class Copies:
             if isinstance(self.facts.tags.get(name), Wide):
                 raise CannotReplicate(f"a subgraph (of an If, Loop or Scan) reads {name!r}, which would be wide")
         for out in [tensor for tensor in g.outputs if self.wide(tensor) is not None]:
-            name, state = out.name, self.facts.tags.pop(out.name)
+            name, state = out.name, self.facts.tags[out.name]
             mean = self.mean_behind(g, out, state)
             out.name = g.fresh(f"{name}/wide")
             self.facts.renamed(name, out.name)
-            self.facts.tags[out.name] = state
+            del self.facts.tags[name]
             mean.name = name
             g.outputs = [mean if tensor is out else tensor for tensor in g.outputs]
             g.adopt(g.since(0))

@@ -61,16 +61,16 @@ def count_region(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> Coun
         model: the region.
         shapes: the shape of each of its tensors.
     """
-    computed = {value.name for value in model.graph.input}
+    fixed = {tensor.name for tensor in model.graph.initializer} | {""}
     for node in model.graph.node:
-        if any(name in computed for name in node.input) and node.op_type not in ("Shape", "Size"):
-            computed.update(node.output)
+        if all(name in fixed for name in node.input):
+            fixed.update(node.output)
     weights = macs = 0
     for node in model.graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul") or node.output[0] not in computed:
+        if node.op_type not in ("Conv", "Gemm", "MatMul") or node.output[0] in fixed:
             continue
         second = shapes[node.input[1]]
-        stored = next((shapes[name] for name in node.input[:2] if name not in computed), None)
+        stored = next((shapes[name] for name in node.input[:2] if name in fixed), None)
         weights += 0 if stored is None else math.prod(stored)
         macs += math.prod(shapes[node.output[0]]) * _terms(node, second)
     return Counted(weights, macs)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-
-import numpy as np
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
 from reptran_compiler.rewriting.application import Application, CannotContinue, Refused, nodes_made
 from reptran_compiler.rewriting.cost import Counted, count_region
+from reptran_compiler.rewriting.effects import Preserves
 from reptran_compiler.rewriting.facts import Facts
 from reptran_compiler.rewriting.patterns import ANY, Match, Mismatch, RequirementNotMet, match
-from reptran_compiler.rewriting.region import Region, typed
+from reptran_compiler.rewriting.region import Region
 from reptran_compiler.rewriting.rules import Rule
-from reptran_compiler.runtime import RuntimeFailure, tensor_facts
+from reptran_compiler.runtime import RuntimeFailure, TensorFact
 
 _ROUNDS = 8
 
@@ -237,14 +236,8 @@ class Engine:
                 digest.update(f"{known!r} {self.facts.tags.get(tensor.name)!r}".encode())
         return digest.digest()
 
-    def _counted(self, region: Region, facts: Iterable[Any]) -> Counted:
-        feeds = {
-            name: np.broadcast_to(np.zeros((), fact.dtype), fact.shape)
-            for name, fact in zip(region.inputs, facts, strict=True)
-        }
-        model = typed(region.model, feeds)
-        shapes: Mapping[str, Any] = tensor_facts(model, feeds)
-        return count_region(model, {name: fact.shape for name, fact in shapes.items()})
+    def _counted(self, region: Region, facts: Sequence[TensorFact]) -> Counted:
+        return count_region(region.model, {name: fact.shape for name, fact in region.shapes(facts).items()})
 
     def _commit(self, made: Application) -> None:
         fresh = nodes_made(made, self.graph)
@@ -259,6 +252,8 @@ class Engine:
                 self.graph.redirect(old, new, fresh)
             if tag is not None:
                 self.facts.tags[new.name] = tag
+            elif made.rule.effect.kind != Preserves.kind:
+                self.facts.tags.pop(new.name, None)
         for inner, taking in made.match.names:
             inner.name, taking.name = taking.name, inner.name
         self.graph.prune(made.match.root)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
-from reptran_compiler.rewriting.region import extract, typed
-from reptran_compiler.runtime import TensorFact, tensor_facts
+from reptran_compiler.rewriting.region import extract
+from reptran_compiler.runtime import TensorFact
 
 Array = NDArray[Any]
 
@@ -54,7 +54,7 @@ class Facts:
             if name in case:
                 case[behind] = case[name]
         if name in self.tags:
-            self.tags[behind] = self.tags.pop(name)
+            self.tags[behind] = self.tags[name]
 
     def source(self, tensor: Tensor, case: int = 0) -> TensorFact:
         """Shape and type as the untagged graph has them."""
@@ -141,11 +141,7 @@ class Facts:
         """Shape and type of a tensor that a rule made, from those of the tensors that it is computed from."""
         known = self.cases[case]
         region = extract(self.graph, [tensor], lambda each: each.name in known)
-        feeds = {}
-        for name, read in region.inputs.items():
-            fact = self.of(read, case)
-            feeds[name] = np.broadcast_to(np.zeros((), fact.dtype), fact.shape)
-        found = tensor_facts(typed(region.model, feeds), feeds)
+        found = region.shapes([self.of(read, case) for read in region.inputs.values()])
         known[tensor.name] = found[region.outputs[0]]
 
 

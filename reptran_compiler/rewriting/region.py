@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto, helper
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor, node_proto, tensor_proto
-from reptran_compiler.runtime import Session, element_type
+from reptran_compiler.runtime import Session, TensorFact, element_type, tensor_facts
 
 Array = NDArray[Any]
 
-#: Operators that read the shape of a tensor and nothing else of it.
-SHAPE_READERS = frozenset({"Shape", "Size"})
+#: Inputs of which an operator reads the shape or the type alone.
+_UNREAD_VALUES: Mapping[str, int] = {"Shape": 0, "Size": 0, "CastLike": 1}
 
 
 @dataclass
@@ -24,7 +26,7 @@ class Region:
     """A part of a graph, its tensors renamed in the order in which they are met: equal parts are equal models.
 
     Attributes:
-        model: the part; its graph inputs have no types until `typed`.
+        model: the part; its graph inputs have types once it was run.
         inputs: the graph's tensors that it reads, by their names in the model.
         outputs: the names of its outputs in the model.
     """
@@ -34,10 +36,24 @@ class Region:
     outputs: tuple[str, ...]
     _session: Session | None = field(default=None, repr=False)
 
-    @property
+    @cached_property
     def key(self) -> bytes:
         """A digest that is equal for equal models."""
+        del self.model.graph.input[:]
         return hashlib.sha256(self.model.SerializeToString(deterministic=True)).digest()
+
+    def shapes(self, facts: Sequence[TensorFact]) -> dict[str, TensorFact]:
+        """Shape and type of all tensors of the part, for inputs of some shapes and types, without running it.
+
+        Raises:
+            RuntimeFailure: shape inference does not tell them, and onnxruntime refuses the part.
+        """
+        zeros = {name: np.zeros((), fact.dtype) for name, fact in zip(self.inputs, facts, strict=True)}
+        feeds = {
+            name: np.broadcast_to(zero, fact.shape)
+            for (name, zero), fact in zip(zeros.items(), facts, strict=True)
+        }
+        return tensor_facts(self.model, feeds)
 
     def run(self, values: Mapping[int, Array]) -> list[Array]:
         """Run the part.
@@ -50,20 +66,13 @@ class Region:
         """
         feeds = {name: values[id(tensor)] for name, tensor in self.inputs.items()}
         if self._session is None:
-            self._session = Session(typed(self.model, feeds))
+            _ = self.key
+            for name, array in feeds.items():
+                kind = element_type(array.dtype)
+                self.model.graph.input.append(helper.make_tensor_value_info(name, kind, [None] * array.ndim))
+            self._session = Session(self.model)
         found = self._session.run(feeds, self.outputs)
         return [found[name] for name in self.outputs]
-
-
-def typed(model: ModelProto, feeds: Mapping[str, Array]) -> ModelProto:
-    """A copy of a region's model whose inputs have the types and ranks of some arrays, sizes left open."""
-    made = ModelProto()
-    made.CopyFrom(model)
-    del made.graph.input[:]
-    for name, array in feeds.items():
-        kind = element_type(array.dtype)
-        made.graph.input.append(helper.make_tensor_value_info(name, kind, [None] * array.ndim))
-    return made
 
 
 def extract(graph: Graph, outputs: Sequence[Tensor], stop: Callable[[Tensor], bool]) -> Region:
@@ -76,6 +85,7 @@ def extract(graph: Graph, outputs: Sequence[Tensor], stop: Callable[[Tensor], bo
             always are.
     """
     order, cut = _walk(outputs, stop)
+    computed = {id(tensor) for node in order for tensor in node.outputs}
     names: dict[int, str] = {}
     inputs: dict[str, Tensor] = {}
     keep = any(_has_body(node) for node in order)
@@ -90,7 +100,7 @@ def extract(graph: Graph, outputs: Sequence[Tensor], stop: Callable[[Tensor], bo
             names[id(tensor)] = tensor.name if keep else f"t{len(names)}"
             if isinstance(tensor, Constant):
                 model.graph.initializer.append(tensor_proto(tensor, names[id(tensor)]))
-            elif id(tensor) in cut or not tensor.inputs:
+            elif id(tensor) in cut or id(tensor) not in computed:
                 inputs[names[id(tensor)]] = tensor
         return names[id(tensor)]
 
@@ -99,7 +109,7 @@ def extract(graph: Graph, outputs: Sequence[Tensor], stop: Callable[[Tensor], bo
         proto.name, proto.doc_string = "", ""
         del proto.metadata_props[:], proto.input[:], proto.output[:]
         proto.input.extend(name_of(tensor) for tensor in node.inputs)
-        proto.output.extend(name_of(tensor) for tensor in node.outputs)
+        proto.output.extend("" if id(tensor) in cut else name_of(tensor) for tensor in node.outputs)
         model.graph.node.append(proto)
     ends = []
     for place, tensor in enumerate(outputs):
@@ -110,23 +120,23 @@ def extract(graph: Graph, outputs: Sequence[Tensor], stop: Callable[[Tensor], bo
 
 
 def _walk(outputs: Sequence[Tensor], stop: Callable[[Tensor], bool]) -> tuple[list[Node], set[int]]:
-    """The nodes that compute some tensors, makers first, and the ids of the tensors where the walk ended."""
+    """The nodes that compute some tensors, makers first, and the ids of the tensors that stopped the walk."""
     order: list[Node] = []
     done: set[int] = set()
     cut: set[int] = set()
 
-    def makers(tensors: Iterable[Tensor], ends: bool) -> list[tuple[Node, bool]]:
+    def makers(tensors: Iterable[Tensor]) -> list[tuple[Node, bool]]:
         found = []
         for tensor in tensors:
             if isinstance(tensor, Constant) or not tensor.inputs:
                 continue
-            if ends or stop(tensor):
+            if stop(tensor):
                 cut.add(id(tensor))
             else:
                 found.append((tensor.inputs[0], False))
         return found
 
-    todo = list(reversed(makers(outputs, False)))
+    todo = list(reversed(makers(outputs)))
     while todo:
         node, ready = todo.pop()
         if ready:
@@ -134,7 +144,8 @@ def _walk(outputs: Sequence[Tensor], stop: Callable[[Tensor], bool]) -> tuple[li
         elif id(node) not in done:
             done.add(id(node))
             todo.append((node, True))
-            todo += reversed(makers(node.inputs, node.op_type in SHAPE_READERS))
+            unread = _UNREAD_VALUES.get(node.op_type)
+            todo += reversed(makers(tensor for place, tensor in enumerate(node.inputs) if place != unread))
     return order, cut
 
 

@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
+from reptran_compiler.model.symbolic import Dimension, Symbols
 from reptran_compiler.runtime.session import RuntimeFailure, Session, element_type
 
 _SMALL_BYTES = 1024
@@ -88,25 +89,34 @@ def probe(
 
 
 def tensor_facts(
-    model: ModelProto, feeds: Mapping[str, NDArray[Any]], *, threads: int = 1
+    model: ModelProto, feeds: Mapping[str, NDArray[Any]], *, threads: int = 1, symbols: Symbols | None = None
 ) -> dict[str, TensorFact]:
     """Shape and dtype of every tensor in a model's main graph, for inputs of the given shapes.
 
     Shape inference tells them at the cost of no run; where it leaves anything open, a run does (`probe`).
     What the file itself states about its inner tensors is not believed.
 
+    Args:
+        model: the model; it is not changed.
+        feeds: its inputs.
+        threads: threads within one operator.
+        symbols: what shapes are in terms of the dynamic axes, for what shape inference does not follow.
+
     Raises:
         RuntimeFailure: a run was needed and failed.
     """
-    inferred = _inferred_facts(model, feeds)
+    inferred = _inferred_facts(model, feeds, symbols)
     names = (name for node in model.graph.node for name in node.output if name)
     if all(name in inferred for name in names):
         return inferred
     return probe(model, feeds, threads=threads)[0]
 
 
-def _inferred_facts(model: ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, TensorFact]:
-    """What shape inference alone says; tensors with an open axis are left out."""
+def _inferred_facts(
+    model: ModelProto, feeds: Mapping[str, NDArray[Any]], symbols: Symbols | None
+) -> dict[str, TensorFact]:
+    """What shape inference and symbols say; tensors with an open axis are left out."""
+    sizes = {} if symbols is None else _axis_sizes(model, feeds)
     light = _light(model)
     facts = {tensor.name: _stored_fact(tensor) for tensor in model.graph.initializer}
     for name, array in feeds.items():
@@ -115,11 +125,33 @@ def _inferred_facts(model: ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dic
         light.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, list(array.shape)))
     for value in _inferred_values(light):
         kind = value.type.tensor_type
-        known = value.type.HasField("tensor_type") and kind.elem_type and kind.HasField("shape")
-        if known and all(axis.HasField("dim_value") for axis in kind.shape.dim):
-            dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        if not value.type.HasField("tensor_type") or not kind.elem_type:
+            continue
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        if kind.HasField("shape") and all(axis.HasField("dim_value") for axis in kind.shape.dim):
             facts[value.name] = TensorFact(tuple(axis.dim_value for axis in kind.shape.dim), dtype)
+        elif symbols is not None and value.name in symbols.shapes:
+            shape = _evaluated(symbols.shapes[value.name], sizes)
+            if shape is not None:
+                facts[value.name] = TensorFact(shape, dtype)
     return facts
+
+
+def _axis_sizes(model: ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+    """The sizes of dynamic axes by the names that `symbolic` gives them."""
+    sizes = {}
+    for value in model.graph.input:
+        for place, axis in enumerate(value.type.tensor_type.shape.dim):
+            if value.name in feeds and not axis.HasField("dim_value"):
+                sizes[axis.dim_param or f"{value.name}:{place}"] = int(feeds[value.name].shape[place])
+    return sizes
+
+
+def _evaluated(shape: Sequence[Dimension], sizes: Mapping[str, int]) -> tuple[int, ...] | None:
+    try:
+        return tuple(size.evaluate(sizes) for size in shape)
+    except (LookupError, ArithmeticError, ValueError):
+        return None
 
 
 def _plain_tensors(model: ModelProto, names: Sequence[str]) -> list[str]:

@@ -71,7 +71,10 @@ def of_tensor(tensor: TensorProto) -> Fact:
     small = np.prod(tensor.dims, dtype=object) <= LARGEST
     if not small or dtype is None or dtype.kind not in "iubf" or tensor.data_location == TensorProto.EXTERNAL:
         return Fact(dtype, shape)
-    return of_array(numpy_helper.to_array(tensor))
+    try:
+        return of_array(numpy_helper.to_array(tensor))
+    except (TypeError, ValueError):  # the data does not fit the shape: the model does not load
+        return Fact(dtype, shape)
 
 
 def numpy_type(element_type: int) -> np.dtype[Any] | None:

@@ -248,6 +248,8 @@ def _span(start: Dimension, end: Dimension, step: int, size: Dimension) -> Span 
     zero = Dimension.of(0)
     if step > 0:
         first, last = _clamped(start, size, zero, size), _clamped(end, size, zero, size)
+    elif end.constant is not None and end.constant >= FAR:
+        return None  # nothing, says ONNX; everything, says onnxruntime
     elif start.constant is not None and (start.constant == -1 or start.constant >= FAR):
         if end.constant is not None and end.constant <= -FAR:
             return size - 1, Dimension.of(-1), step, ceildiv(size, Dimension.of(-step))

@@ -57,10 +57,10 @@ def symbolic(model: ModelProto) -> Symbols:
     """
     opsets = {item.domain: item.version for item in model.opset_import}
     opset = opsets.get("", opsets.get("ai.onnx", 0))
-    local = {(item.domain, item.name) for item in model.functions}
+    local = {item.name for item in model.functions if item.domain in OWN}
     facts = _given(model.graph)
     for node in model.graph.node:
-        if node.domain in OWN and (node.domain, node.op_type) not in local and opset >= 7:
+        if node.domain in OWN and node.op_type not in local and opset >= 7:
             for name, fact in zip(node.output, _outputs(node, opset, facts), strict=False):
                 if name:
                     facts[name] = fact
@@ -88,12 +88,9 @@ def constant_values(symbols: Symbols) -> dict[str, Array]:
 
 def _given(graph: GraphProto) -> dict[str, Fact]:
     """The facts of the graph's inputs and initializers."""
-    stored = {tensor.name for tensor in graph.initializer}
     named = {size.dim_param for item in graph.input for size in item.type.tensor_type.shape.dim}
     facts = {
-        item.name: _settled(item.name, _input(item, named))
-        for item in graph.input
-        if item.name not in stored and item.type.HasField("tensor_type")
+        item.name: _settled(item.name, _input(item, named)) for item in graph.input if item.type.HasField("tensor_type")
     }
     for tensor in graph.initializer:
         facts[tensor.name] = _settled(tensor.name, of_tensor(tensor))
@@ -218,7 +215,7 @@ def _inferred(call: Call) -> list[Fact]:
     if any(item.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for item in node.attribute):
         return []
     inputs, stored = [], []
-    for name, fact in zip(node.input, call.inputs, strict=True):
+    for name, fact in dict(zip(node.input, call.inputs, strict=True)).items():
         if fact is None:
             continue
         form = constant_shape(fact.shape)
