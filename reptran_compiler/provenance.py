@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,7 +61,7 @@ def record(model: ModelProto, transformation: Transformation, options: Options, 
 
 
 def option_values(options: Options) -> dict[str, str | bool | list[str] | None]:
-    """The options of a compilation by name, beta left out."""
+    """The options of a compilation by name, beta left out; of `rules`, the names of the files."""
     return {
         "scope": options.scope,
         "fc": options.fc,
@@ -70,6 +71,7 @@ def option_values(options: Options) -> dict[str, str | bool | list[str] | None]:
         "include": list(options.include),
         "strict": options.strict,
         "passes": None if options.passes is None else list(options.passes),
+        "rules": [os.path.basename(path) for path in options.rules],
     }
 
 
