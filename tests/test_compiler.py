@@ -170,12 +170,6 @@ def test_beta_one_keeps_external_data_external(hand: ByHand, tmp_path: Path) -> 
     assert onnx.load(str(tmp_path / "out.onnx")) == onnx.load(str(tmp_path / "in.onnx"))
 
 
-def test_external_data_on_request(hand: ByHand, path: Path, tmp_path: Path) -> None:
-    compile_model(path, output=tmp_path / "out.onnx", external_data=True)
-    assert (tmp_path / "out.onnx.data").exists()
-    onnx.checker.check_model(str(tmp_path / "out.onnx"))
-
-
 def test_a_dry_run_writes_nothing(hand: ByHand, path: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
     result = compile_model(path, output=tmp_path / "out.onnx", dry_run=True)
