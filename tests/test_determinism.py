@@ -11,6 +11,8 @@ import pytest
 from onnx import ModelProto
 from tiny_networks import joined
 
+from reptran_compiler import compile_model
+
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = (sys.executable, "-m", "reptran_compiler.cli.main")
 
@@ -93,3 +95,12 @@ def test_an_interrupted_run_leaves_no_file(moment: str, flags: tuple[str, ...], 
     assert done.stderr == "reptran-compile: interrupted\n" and done.stdout == ""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.onnx", "out.onnx"]
     assert (tmp_path / "out.onnx").read_bytes() == b"before"
+
+
+def test_the_function_writes_what_the_command_writes(tmp_path: Path) -> None:
+    written = run(tmp_path / "command", "0", "--beta", "3", "--fc", "fold", "--exclude", "one")
+    source = tmp_path / "command" / "in.onnx"
+    compile_model(source, 3, output=tmp_path / "out.onnx", map_file=tmp_path / "map.json", fc="fold", exclude=["one"])
+    assert {name: (tmp_path / name).read_bytes() for name in ("out.onnx", "map.json")} == {
+        name: written[name] for name in ("out.onnx", "map.json")
+    }
