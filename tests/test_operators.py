@@ -127,13 +127,10 @@ DISAGREED = frozenset("Acos Asin Asinh Atan Atanh Cosh Shrink Sinh Tan Acosh".sp
     "Gather in space",
     "Tile in space",
     "Expand in space",
-    "InstanceNormalization",
-    "CastLike",
     "quantised",
     "quantised per channel",
     "Resize to sizes",
     "flat and back",
-    "Slice, every other",
     *(name for name in CARRIED if name.startswith("Mean,")),
 }
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -34,14 +32,6 @@ def newest_opset() -> int:
     raise AssertionError("onnxruntime runs no opset that onnx knows")
 
 
-_BEFORE_SIGN = pytest.mark.xfail(reason="the binarisation of opsets 7 and 8 is not seen to give +-1", strict=True)
-
-
-def opsets(numbers: Iterable[int]) -> list[Any]:
-    """Opsets as parameters."""
-    return [pytest.param(number, marks=[_BEFORE_SIGN] if number < 9 else []) for number in numbers]
-
-
 def verified(model: ModelProto, folder: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> Outcome:
     """Compile, and see that the result was verified, passes the checker and speaks the source's opset."""
     done = compile_file(model, folder, capsys, *flags)
@@ -61,7 +51,7 @@ def shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("bn", ["fold", "keep"])
-@pytest.mark.parametrize("opset", opsets(range(OLDEST_OPSET, newest_opset() + 1)))
+@pytest.mark.parametrize("opset", range(OLDEST_OPSET, newest_opset() + 1))
 def test_every_opset(opset: int, bn: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = spelled(opset)
     onnx.checker.check_model(model, full_check=True)
@@ -71,19 +61,13 @@ def test_every_opset(opset: int, bn: str, tmp_path: Path, capsys: pytest.Capture
     assert found["stem"] == (8, 3, 3, 3) and found["fc"] == (5, 16)
 
 
-_UPSAMPLE = pytest.mark.xfail(reason="Upsample has no rule that carries replication", strict=True)
-
-
-@pytest.mark.parametrize(
-    "opset",
-    [pytest.param(each, marks=[_UPSAMPLE] if each < 10 else []) for each in (8, 9, 10, 11, 13, 18, newest_opset())],
-)
+@pytest.mark.parametrize("opset", [7, 8, 9, 10, 11, 13, 18, newest_opset()])
 def test_upsampling_is_carried(opset: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     verified(spelled(opset, upsampled=True), tmp_path, capsys, "--strict")
 
 
 @pytest.mark.parametrize("flags", [("--scope", "layer"), ("--fc", "fold"), ("--weights", "binary"), ("--beta", "4")])
-@pytest.mark.parametrize("opset", opsets([OLDEST_OPSET, 9, 13, newest_opset()]))
+@pytest.mark.parametrize("opset", [OLDEST_OPSET, 9, 13, newest_opset()])
 def test_options_at_old_and_new_opsets(
     opset: int, flags: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,7 +115,6 @@ def test_several_inputs_and_outputs(flags: tuple[str, ...], tmp_path: Path, caps
     assert shapes(done.model)["side.stem"] == (12, 2, 3, 3)
 
 
-@pytest.mark.xfail(reason="the output is the sign of the mean, not the mean of the signs", strict=True)
 def test_a_wide_binarised_map_as_an_output_is_the_mean_of_its_copies(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
