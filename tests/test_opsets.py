@@ -84,6 +84,19 @@ def test_every_rank(rank: int, scope: str, tmp_path: Path, capsys: pytest.Captur
     assert shapes(done.model)["one"] == shapes(done.model)["two"] == (4, 16, *[3] * rank)
 
 
+_DROP_IN = pytest.mark.xfail(reason="the drop-in of a grouped convolution reads groups in another order", strict=True)
+
+
+@pytest.mark.parametrize("beta", ["2", "4"])
+@pytest.mark.parametrize("scope", ["network", pytest.param("layer", marks=_DROP_IN)])
+def test_grouped_layers(scope: str, beta: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    signs = np.sign(np.random.default_rng(6).normal(size=(8, 4, 3, 3)))
+    model = network(w=signs)
+    next(node for node in model.graph.node if node.name == "layer").attribute.append(helper.make_attribute("group", 2))
+    done = verified(model, tmp_path, capsys, "--scope", scope, "--beta", beta)
+    assert shapes(done.model)["layer"] == (8 // int(beta), 4 * int(beta), 3, 3)
+
+
 def test_half_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = verified(of_rank(2, np.float16), tmp_path, capsys)
     floats = [t for t in done.model.graph.initializer if t.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16)]
