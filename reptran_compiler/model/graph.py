@@ -86,6 +86,7 @@ class Graph:
         self.outputs = list(outputs)
         self.pinned = pinned
         self._names = names
+        self._numbers: dict[str, int] = {}  # the last number behind each hint: none below is free
         self.beside: list[Node] = []
 
     @property
@@ -95,11 +96,12 @@ class Graph:
 
     def fresh(self, hint: str) -> str:
         """A name that nothing in the graph has yet: the hint, or the hint with a number."""
-        name, number = hint, 1
+        name, number = hint, self._numbers.get(hint, 1)
         while name in self._names:
             number += 1
             name = f"{hint}.{number}"
         self._names.add(name)
+        self._numbers[hint] = number
         return name
 
     def constant(
