@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, numpy_helper
 
 from reptran_compiler.pipeline import Options, Transformation
 from reptran_compiler.replication import WeightMove
@@ -129,7 +129,8 @@ def rearranged_layers(transformation: Transformation) -> dict[str, bool]:
     for move in transformation.moves:
         name = move.result or names.get(move.layer, "")
         if move.source in before and name in after:
-            expected, actual = apply_move(move, before[move.source]()), after[name]()
+            expected = apply_move(move, numpy_helper.to_array(before[move.source]))
+            actual = numpy_helper.to_array(after[name])
             same = np.array_equal(expected, actual) or _are_signs(expected, actual)
             found[move.layer] = same and found.get(move.layer, True)
     return found
@@ -174,19 +175,8 @@ def _are_signs(expected: Array, actual: Array) -> bool:
     return bool((np.isin(actual, (-1, 0, 1)) & ((expected == 0) | (np.sign(expected) == actual))).all())
 
 
-class _Reader:
-    """A stored tensor, made an array when asked for."""
-
-    def __init__(self, model: ModelProto, index: int) -> None:
-        self._tensor = model.graph.initializer[index]
-
-    def __call__(self) -> Array:
-        array: Array = numpy_helper.to_array(self._tensor)
-        return array
-
-
-def _stored(model: ModelProto) -> Mapping[str, _Reader]:
-    return {tensor.name: _Reader(model, index) for index, tensor in enumerate(model.graph.initializer)}
+def _stored(model: ModelProto) -> Mapping[str, TensorProto]:
+    return {tensor.name: tensor for tensor in model.graph.initializer}
 
 
 def _json(value: Mapping[str, object] | Sequence[object]) -> str:
