@@ -1,4 +1,8 @@
-"""RepConv weights: each element of W is one of W', and W' takes as many multiplications (rules 1 and 3)."""
+"""RepConv weights: each element of W is one of W', and W' takes as many multiplications (rules 1 and 3).
+
+Where W is the sign of a stored latent tensor and W' is one too, the latent tensors are compared: training goes on from
+them.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,9 @@ from reptran_compiler.verification.protograph import NodeView, ProtoGraph
 from reptran_compiler.verification.report import Failure
 
 Array = NDArray[Any]
+
+#: The operators of canonical binarisations, which read what is binarised first.
+_BINARISES = frozenset({"Sign", "Where", "GreaterOrEqual", "Not", "Less", "Sub", "Mul", "Cast"})
 
 
 def rearranged(weight: Array, beta: int, groups: int = 1, blocks: int = 1) -> Array:
@@ -122,10 +129,45 @@ def _difference(
         at = tuple(int(i) for i in np.argwhere(wrong)[0])
         detail = f"the first at {list(at)}: {after[at]!s} instead of {expected[at]!s}"
         return f"{int(wrong.sum())} of {wrong.size} weights are not where rule 1 puts them, {detail}"
+    if detail := _latent_difference(source, result, layer, (old, old_position), (new, new_position), beta):
+        return detail
     macs = [
         _macs(part, node, facts[place]) for place, (part, node) in enumerate(((before, old), (after, new)))
     ]
     return f"{macs[1]} MACs instead of {macs[0]}" if macs[0] != macs[1] else ""
+
+
+def _latent_difference(
+    source: ProtoGraph,
+    result: ProtoGraph,
+    layer: LayerRole,
+    old: tuple[NodeView, int],
+    new: tuple[NodeView, int],
+    beta: int,
+) -> str:
+    """What differs between the stored tensors whose signs are the weights, where both files have one."""
+    before, after = _latent(source, *old), _latent(result, *new)
+    if before is None or after is None:
+        return ""
+    expected = rearranged(filters_first(*old, before), beta, layer.groups, layer.blocks)
+    found = filters_first(*new, after)
+    if found.shape == expected.shape and np.array_equal(found, expected):
+        return ""
+    wrong = int((found != expected).sum()) if found.shape == expected.shape else found.size
+    return f"{wrong} of {found.size} latent weights are not those of the source: their signs are, but not their values"
+
+
+def _latent(graph: ProtoGraph, node: NodeView, position: int) -> Array | None:
+    """The stored tensor whose binarisation a layer's weights are; None where +-1 or real numbers are stored."""
+    name = node.inputs[position]
+    while name in graph.maker:
+        maker = graph.maker[name]
+        if maker.op not in _BINARISES:
+            return None
+        name = maker.inputs[0]
+    weight = node.inputs[position]
+    same = name != weight and graph.value(name).shape == graph.value(weight).shape
+    return graph.value(name) if same else None
 
 
 def _macs(weight: Array, node: NodeView, facts: Mapping[str, TensorFact]) -> int:
