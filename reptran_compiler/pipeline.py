@@ -12,6 +12,7 @@ from reptran_compiler.model import Graph, Node, Tensor, export_model, import_mod
 from reptran_compiler.model.symbolic import Symbols, symbolic
 from reptran_compiler.replication import CARRIERS, Copies, Decision, Layers, Plan, WeightMove, WideFacts
 from reptran_compiler.rewriting import (
+    RANDOM,
     CannotContinue,
     Engine,
     Facts,
@@ -68,7 +69,7 @@ class Refusal(Exception):
     """The compiler refuses a model or an option.
 
     Attributes:
-        exit_code: 1 (nothing to do, or a check failed) or 2 (bad input).
+        exit_code: 1 (nothing to do, or a check failed), 2 (bad input) or 4 (a built-in rule is wrong).
         reproducer: models of the region that a rule changed, by file name; empty where no rule is at fault.
     """
 
@@ -161,7 +162,7 @@ def transform(model: ModelProto, options: Options) -> Transformation:
     except CannotContinue as error:
         raise Refusal(str(error)) from None
     except Refused as error:
-        raise Refusal(str(error), reproducer=_reproducer(error)) from error
+        raise _blamed(error) from error
 
 
 def available_rules(options: Options) -> tuple[Rule, ...]:
@@ -190,7 +191,7 @@ def canonicalise(model: ModelProto, options: Options) -> ModelProto:
     try:
         return _canonicalise(model, options, rules).model
     except Refused as error:
-        raise Refusal(str(error), reproducer=_reproducer(error)) from error
+        raise _blamed(error) from error
 
 
 def _canonicalise(model: ModelProto, options: Options, rules: Sequence[Rule]) -> _Canonical:
@@ -200,6 +201,7 @@ def _canonicalise(model: ModelProto, options: Options, rules: Sequence[Rule]) ->
     symbols = symbolic(model)
     facts = Facts(graph, [tensor_facts(model, each, symbols=symbols) for each in feeds])
     layers = Layers(graph, facts, symbols)
+    _see_repeatable(graph, facts)
     origins = {node.name: _origin(node.inputs[at]) for node in graph.nodes if (at := _weight(layers, node)) is not None}
     engine = Engine(graph, facts, layers, options.check)
     stages = []
@@ -241,6 +243,7 @@ def _replicate(found: _Canonical, options: Options, plan: Plan, rules: Sequence[
     if plan.scope == "layer":
         layered = {name: each for name, each in decisions.items() if name in found.layers}
         graph, copies, engine = _walked(found, options, plan, walking, layered)
+    copies.narrow_outputs(graph)
     _see_something_done(decisions, found)
     blocked = [each for each in decisions.values() if each.role == "boundary"]
     if options.strict and blocked:
@@ -251,6 +254,8 @@ def _replicate(found: _Canonical, options: Options, plan: Plan, rules: Sequence[
         if finishing.fixpoint(rule) and options.stages:
             stages.append((rule.name, export_model(graph)))
     graph.tidy()
+    if options.bn == "fold" and any(rule.name == "fold-bn" for rule in rules):
+        _see_norms_folded(graph)
     plans = tuple(
         LayerPlan(
             name=each.node,
@@ -290,7 +295,6 @@ def _walked(
     for node in left:
         if any(copies.wide(tensor) or copies.distinct(tensor) for tensor in (*node.inputs, *node.outputs)):
             raise Refusal(f"no selected pass carries {node.op_type} at node {node.name!r}: add one to --passes", 2)
-    copies.narrow_outputs(graph)
     return graph, copies, engine
 
 
@@ -329,6 +333,29 @@ def _see_something_done(decisions: Mapping[str, Decision], found: _Canonical) ->
     if not any(each.role == "repconv" for each in decisions.values()):
         said = "".join(f"; {each.node}: {each.role} {each.reason}" for each in list(decisions.values())[:5])
         raise Refusal(f"the model has no layer that can be rewritten{said}")
+
+
+def _see_norms_folded(graph: Graph) -> None:
+    """Raise `Refusal` where a BatchNormalization in training mode is left."""
+    for node in graph.nodes:
+        if node.op_type == "BatchNormalization" and (node.attrs.get("training_mode", 0) or len(node.outputs) > 1):
+            raise Refusal(
+                f"BatchNormalization {node.name!r} runs in training mode and cannot be folded: export the network in "
+                "inference mode (model.eval()), or keep it with --bn keep"
+            )
+
+
+def _see_repeatable(graph: Graph, facts: Facts) -> None:
+    """Raise `Refusal` where a node computes something else in every run."""
+    for node in graph.nodes:
+        training = node.input(2) if node.op_type == "Dropout" else None
+        value = None if training is None else facts.value(training)
+        random = node.op_type in RANDOM and node.op_type != "Dropout"
+        if random or (training is not None and (value is None or bool(value.any()))):
+            raise Refusal(
+                f"{node.op_type} {node.name!r} gives other values in every run, so that no result could be verified: "
+                "export the network in inference mode (model.eval())"
+            )
 
 
 def _named(patterns: tuple[str, ...], layers: frozenset[str], flag: str) -> frozenset[str]:
@@ -372,14 +399,13 @@ def _scaled(node: Node) -> bool:
     return any(reader.op == "Mul" and reader.source is None for reader in node.outputs[0].outputs)
 
 
-def _reproducer(error: Refused) -> dict[str, ModelProto]:
-    """The region that a rule changed, before and after."""
-    if error.application is None:
-        return {}
-    return {
-        "refused-before": error.application.before_region.model,
-        "refused-after": error.application.after_region.model,
-    }
+def _blamed(error: Refused) -> Refusal:
+    """A rule that broke its declaration: exit code 1, or 4 where it is one of ours. With the region that it changed."""
+    regions = {}
+    if error.application is not None:
+        made = error.application
+        regions = {"refused-before": made.before_region.model, "refused-after": made.after_region.model}
+    return Refusal(str(error), 4 if is_built_in(error.rule) else 1, regions)
 
 
 __all__ = ["LayerPlan", "Options", "Refusal", "Transformation", "available_rules", "canonicalise", "transform"]

@@ -6,11 +6,13 @@ from reptran_compiler.replication import broadcasting, per_channel, pointwise, s
 
 Pointwise = pointwise(
     *"Relu Clip Sign Sigmoid Tanh Abs Neg HardSigmoid HardSwish LeakyRelu Elu Selu Softplus Softsign Exp Log Sqrt Erf".split(),
-    *"Gelu Identity Dropout Cast Not Floor Ceil Round Reciprocal ThresholdedRelu Celu Mish Sin Cos".split(),
+    *"Gelu Identity Cast Not Floor Ceil Round Reciprocal ThresholdedRelu Celu Mish Sin Cos Tan Asin Acos Atan".split(),
+    *"Sinh Cosh Asinh Acosh Atanh Shrink IsInf IsNaN BitwiseNot Swish".split(),
     name="carry-pointwise",
 )
 Broadcasting = broadcasting(
-    *"Add Sub Mul Div Pow Max Min Sum And Or Xor Equal Less Greater LessOrEqual GreaterOrEqual Where PRelu".split(),
+    *"Add Sub Mul Div Mod Pow Max Min Sum Mean And Or Xor Equal Less Greater LessOrEqual GreaterOrEqual".split(),
+    *"Where PRelu BitShift BitwiseAnd BitwiseOr BitwiseXor".split(),
     name="carry-broadcasting",
 )
 Spatial = spatial(

@@ -11,13 +11,16 @@ from reptran_compiler.replication import CARRIERS, Wide, as_ints, replicates
 from reptran_compiler.rewriting import Match, Tagged, reparametrises, rule
 
 _TYPES = (
-    "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp"
+    "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp "
+    "ArgMax ArgMin"
 )
 
 
 def _axes(m: Match) -> list[int]:
     """The axes that are reduced, in either spelling (attribute, or second input in later opsets)."""
     root, rank = m.root, int(m.context.rank(m.root.inputs[0]))
+    if root.op in ("ArgMax", "ArgMin"):
+        return [int(root.attrs.get("axis", 0)) % rank]
     given = root.input(1)
     m.require(given is None or isinstance(given, Constant), "its axes are computed")
     axes = as_ints(given.values) if given is not None else [int(axis) for axis in root.attrs.get("axes", [])]
@@ -66,7 +69,10 @@ class ChannelReduction:
     def witness(m: Match, g: Graph) -> Tensor:
         """The same reduction of the copies side by side."""
         state = _state(m)
-        index = g.constant("witness/channels", state.order(m.context.beta).reshape(-1), np.int64)
+        places = state.order(m.context.beta).reshape(-1)
+        if m.root.op in ("ArgMax", "ArgMin"):
+            places = np.sort(places)
+        index = g.constant("witness/channels", places, np.int64)
         whole = g.node("Gather", [m.root.inputs[0], index], {"axis": state.axis}, name="witness").outputs[0]
         made: Tensor = g.node(m.root.op, [whole, *m.root.inputs[1:]], m.root.attrs, name="witness").outputs[0]
         return made

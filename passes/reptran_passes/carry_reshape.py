@@ -21,26 +21,31 @@ def _state(m: Match) -> Wide:
 
 
 def _landing(m: Match) -> Wide:
-    """Where the channel axis lands when axes are merged, split off or dropped.
+    """Where the copies lie when axes are merged, split off or dropped.
 
-    An output axis carries the copies if it is made of the channel axis, whole, of axes in front of it (copies then
-    lie inside: `outer`) and of axes behind it.
+    In memory x^ is [blocks, beta, run] with run the elements of one copy that follow one another. An output axis
+    can carry them if it begins at or before a run and ends inside or with it; of several, the innermost that begins
+    with the run and is longer than 1 is the channels' (of runs of single channels, the axis where they were).
     """
     state = _state(m)
     before, after = m.context.shape(m.root.inputs[0]), m.context.shape(m.root.outputs[0])
-    left, size = math.prod(before[: state.axis]), before[state.axis]
-    right = math.prod(before[state.axis + 1 :])
-    done = 1
-    for place, count in enumerate(after):
-        if done * count > left or (done == left and count == size):
-            ahead = left // done
-            m.require(left % done == 0 and count % (ahead * size) == 0, "cuts the channel axis")
-            behind = count // (ahead * size)
-            m.require(behind > 0 and right % behind == 0, "cuts the channel axis")
-            return Wide(place, count, ahead * state.outer, state.equal)
-        done *= count
-    m.require(False, "the channel axis vanishes")
-    raise AssertionError
+    m.require(0 not in before, "reads an empty map")
+    inner = state.size // state.outer
+    run = inner * math.prod(before[state.axis + 1 :])
+    found: list[Wide] = []
+    stride = 1
+    for place in reversed(range(len(after))):
+        top = stride * after[place]
+        if run % stride == 0 and top % run == 0:
+            found.append(Wide(place, after[place], top // run, state.equal))
+        stride = top
+    m.require(bool(found), "cuts the channel axis")
+    whole = [each for each in found if each.outer == 1]
+    ones = [each for each in whole if each.size == 1]
+    if inner == 1 and state.outer == 1 and ones:
+        return next((each for each in ones if each.axis == state.axis), ones[0])
+    longer = [each for each in whole if each.size > 1]
+    return (longer or whole or found)[0]
 
 
 @rule("carry-transpose", effect=replicates(), phase="replicate", order=CARRIERS)
@@ -105,12 +110,30 @@ class Shape:
 
     def check(m: Match) -> None:
         m.require(m.context.wide(m.x) is not None, "reads no wide map")
-        m.require(not m.root.attrs.get("start", 0) and "end" not in m.root.attrs, "reads a part of the shape")
 
     def rewrite(m: Match, g: Graph) -> Tensor:
         axis, rank = m.context.wide(m.x).axis, m.context.rank(m.x)
-        factor = [m.context.beta if place == axis else 1 for place in range(rank)]
+        axes = range(rank)[slice(m.root.attrs.get("start", 0), m.root.attrs.get("end", rank))]
         out = m.root.outputs[0]
-        stored = g.constant(f"{out.name}/factor", factor, np.int64)
+        if axis not in axes:
+            return out  # type: ignore[no-any-return]
+        stored = g.constant(f"{out.name}/factor", [m.context.beta if a == axis else 1 for a in axes], np.int64)
+        made: Tensor = g.node("Div", [out, stored], name=f"{out.name}/Div").outputs[0]
+        return made
+
+
+@rule("carry-size", effect=replicates(), phase="replicate", order=CARRIERS)
+class Size:
+    """Size of a wide map: divided by beta."""
+
+    def pattern(p: Any) -> Any:
+        return p.Size(p.any("x"))
+
+    def check(m: Match) -> None:
+        m.require(m.context.wide(m.x) is not None, "reads no wide map")
+
+    def rewrite(m: Match, g: Graph) -> Tensor:
+        out = m.root.outputs[0]
+        stored = g.constant(f"{out.name}/factor", np.asarray(m.context.beta, np.int64))
         made: Tensor = g.node("Div", [out, stored], name=f"{out.name}/Div").outputs[0]
         return made

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from reptran_compiler.model import Constant, Graph
-from reptran_compiler.replication import CARRIERS, as_ints, rebuilt, replicates
+from reptran_compiler.model import Graph
+from reptran_compiler.replication import CARRIERS, rebuilt, replicates
 from reptran_compiler.rewriting import Match, Tagged, rule
+from reptran_passes.carry_reshape import widened_target
 
 
 @rule("carry-resize", effect=replicates(), phase="replicate", order=CARRIERS)
 class Resize:
-    """Resize (Upsample before opset 10) of other axes than the channels; a stored target size is widened."""
+    """Resize (Upsample before opset 10) of other axes than the channels; a target size is widened."""
 
     def pattern(p: Any) -> Any:
         return p.op("Resize Upsample")
@@ -30,8 +29,5 @@ class Resize:
         inputs, sizes = list(root.inputs), root.input(3)
         axes = [int(axis) for axis in root.attrs.get("axes", range(m.context.rank(inputs[0])))]
         if sizes is not None and state.axis in axes:
-            m.require(isinstance(sizes, Constant), "its sizes are computed", sizes)
-            values = as_ints(sizes.values)
-            values[axes.index(state.axis)] *= m.context.beta
-            inputs[3] = g.constant(f"{root.name}/sizes", values, np.int64)
+            inputs[3] = widened_target(m, g, sizes, axes.index(state.axis))
         return Tagged(rebuilt(m, g, inputs)[0], state)

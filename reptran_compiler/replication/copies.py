@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reptran_compiler.model import Constant, Graph, Node, Tensor
+from reptran_compiler.model import Constant, Graph, Node, Tensor, captured
 from reptran_compiler.replication.binarisation import binarised
 from reptran_compiler.replication.facts import WideFacts, as_ints
 from reptran_compiler.replication.roles import Roles, find_roles, stem_end
@@ -282,9 +282,10 @@ class Copies:
         Raises:
             CannotReplicate: a subgraph reads a wide map, or the copies of an output of integers may differ.
         """
-        for name in sorted(g.pinned):
-            if isinstance(self.facts.tags.get(name), Wide):
-                raise CannotReplicate(f"a subgraph (of an If, Loop or Scan) reads {name!r}, which would be wide")
+        for node in g.nodes:
+            for name in captured(node.source) if node.source is not None else ():
+                if isinstance(self.facts.tags.get(name), Wide):
+                    raise CannotReplicate(f"a subgraph of {node.op_type} {node.name!r} reads {name!r}, which would be wide")
         for out in [tensor for tensor in g.outputs if self.wide(tensor) is not None]:
             name, state = out.name, self.facts.tags[out.name]
             mean = self.mean_behind(g, out, state)

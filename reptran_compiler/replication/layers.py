@@ -22,7 +22,7 @@ _MOVES = frozenset(
     "MaxPool Reshape Flatten Transpose Squeeze Unsqueeze Identity Slice Split Concat Gather Expand Tile".split()
 )
 _KEEPS_RANGE = _MOVES | frozenset("AveragePool GlobalAveragePool GlobalMaxPool ReduceMean ReduceMax Pad Dropout".split())
-_NOT_NEGATIVE = frozenset("Relu Sigmoid HardSigmoid Abs Exp Softplus Softmax Sqrt".split())
+_NOT_NEGATIVE = frozenset("Relu Sigmoid HardSigmoid Abs Exp Softplus Softmax Sqrt ReduceL1 ReduceL2 ReduceSumSquare".split())
 
 
 @dataclass
@@ -113,7 +113,7 @@ def _binary_maps(g: Graph) -> set[str]:
         made = [tensor.name for tensor in node.outputs]
         source = binarised(node.outputs[0]) if node.outputs else None
         lowest = _floor(node)
-        if node.op_type in _NOT_NEGATIVE or (lowest is not None and lowest >= 0.0):
+        if node.op_type in _NOT_NEGATIVE or (lowest is not None and lowest >= 0.0) or _keeps_sign(node, half):
             half.update(made)
         elif source is not None:
             if not (is_sign(node.outputs[0]) and source.name in half):
@@ -124,6 +124,23 @@ def _binary_maps(g: Graph) -> set[str]:
             if node.op_type in _MOVES or (node.op_type == "Pad" and _pads_signs(node)):
                 binary.update(made)
     return binary
+
+
+def _keeps_sign(node: Node, half: set[str]) -> bool:
+    """Whether an operator cannot give a negative number: a square, or what combines numbers that are not negative."""
+    operands = [tensor for tensor in node.inputs if tensor.name]
+    if node.op_type == "Mul" and len(operands) == 2 and operands[0] is operands[1]:
+        return True
+    known = [
+        bool((tensor.values >= 0).all()) if isinstance(tensor, Constant) else tensor.name in half for tensor in operands
+    ]
+    if node.op_type == "Pow":
+        power = operands[1]
+        even = isinstance(power, Constant) and bool((np.asarray(power.values) % 2 == 0).all())
+        return even or known[0]
+    if node.op_type == "Max":
+        return any(known)
+    return node.op_type in ("Add", "Mul", "Div", "Min", "Sum", "Mean") and all(known)
 
 
 def _floor(node: Node) -> float | None:

@@ -1,16 +1,17 @@
 """The public pass API: patterns, rules with declared effects, and the engine that executes the declarations."""
 
-from reptran_compiler.rewriting.application import Application, CannotContinue, Case, Refused
+from reptran_compiler.rewriting.application import Application, Case, Refused
 from reptran_compiler.rewriting.cost import Cost
 from reptran_compiler.rewriting.effects import preserves, reparametrises
 from reptran_compiler.rewriting.engine import Engine, RuleReport, Tagged, Walk
-from reptran_compiler.rewriting.facts import Facts
+from reptran_compiler.rewriting.facts import RANDOM, CannotContinue, Facts
 from reptran_compiler.rewriting.patterns import Match, Mismatch, PatternBuilder, match
 from reptran_compiler.rewriting.registry import NoSuchRule, is_built_in, known_rules, select
 from reptran_compiler.rewriting.rules import PHASES, Effect, Rule, rule
 
 __all__ = [
     "PHASES",
+    "RANDOM",
     "Application",
     "CannotContinue",
     "Case",

@@ -28,16 +28,13 @@ class Refused(Exception):
     """A rule broke its declaration: what it wrote does not compute what it promised.
 
     Attributes:
+        rule: the rule.
         application: with the regions before and after, for a reproducer; None where there is none.
     """
 
-    def __init__(self, message: str, application: Application | None = None) -> None:
+    def __init__(self, message: str, rule: Rule, application: Application | None = None) -> None:
         super().__init__(message)
-        self.application = application
-
-
-class CannotContinue(Exception):
-    """A rule says that the model cannot be compiled; the message says where and why."""
+        self.rule, self.application = rule, application
 
 
 @dataclass
@@ -140,14 +137,14 @@ class Application:
             Refused: they are not.
         """
         if len(expected) != len(found):
-            raise Refused(f"{self.place}: {len(expected)} tensors became {len(found)}", self)
+            raise Refused(f"{self.place}: {len(expected)} tensors became {len(found)}", self.rule, self)
         for want, got in zip(expected, found, strict=True):
             self._compare(want, got)
 
     def _compare(self, want: Array, got: Array) -> None:
         if want.shape != got.shape or want.dtype != got.dtype:
             change = f"{want.dtype}{list(want.shape)} became {got.dtype}{list(got.shape)}"
-            raise Refused(f"{self.place} breaks its declaration ({self.rule.effect.kind}): {change}", self)
+            raise Refused(f"{self.place} breaks its declaration ({self.rule.effect.kind}): {change}", self.rule, self)
         if _close(want, got):
             return
         if is_float(want.dtype):
@@ -165,6 +162,7 @@ class Application:
             raise Refused(
                 f"{self.place} breaks its declaration ({self.rule.effect.kind}): at {list(spot)} it should give "
                 f"{a[spot]:.7g} and gives {b[spot]:.7g}; {int(wrong.sum())} of {wrong.size} values differ",
+                self.rule,
                 self,
             )
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
-from reptran_compiler.rewriting.application import Application, CannotContinue, Refused, nodes_made
+from reptran_compiler.rewriting.application import Application, Refused, nodes_made
 from reptran_compiler.rewriting.cost import Counted, count_region
 from reptran_compiler.rewriting.effects import Preserves
-from reptran_compiler.rewriting.facts import Facts
+from reptran_compiler.rewriting.facts import CannotContinue, Facts
 from reptran_compiler.rewriting.patterns import ANY, Match, Mismatch, RequirementNotMet, match
 from reptran_compiler.rewriting.region import Region
 from reptran_compiler.rewriting.rules import Rule
@@ -184,11 +184,12 @@ class Engine:
             raise
         except RuntimeFailure as error:
             self.graph.adopt(())
-            raise Refused(f"rule {rule.name!r} at node {found.root.name!r}: what it wrote does not run: {error}") from None
+            place = f"rule {rule.name!r} at node {found.root.name!r}"
+            raise Refused(f"{place}: what it wrote does not run: {error}", rule) from None
         except Exception as error:
             self.graph.adopt(())
             kind = type(error).__name__
-            raise Refused(f"rule {rule.name!r} at node {found.root.name!r} failed: {kind}: {error}") from error
+            raise Refused(f"rule {rule.name!r} at node {found.root.name!r} failed: {kind}: {error}", rule) from error
 
     def _application(self, rule: Rule, found: Match, result: Any) -> Application:
         given = list(result) if isinstance(result, (list, tuple)) else [result]
@@ -198,7 +199,8 @@ class Engine:
         unread = [t for t in old[len(tensors) :] if t.name and (t.outputs or self.graph.is_output(t))]
         if unread or len(tensors) > len(old):
             raise Refused(
-                f"rule {rule.name!r} at node {found.root.name!r} returns {len(tensors)} tensors for {len(old)} outputs"
+                f"rule {rule.name!r} at node {found.root.name!r} returns {len(tensors)} tensors for {len(old)} outputs",
+                rule,
             )
         made = Application(rule, found, self.graph, self.facts, old[: len(tensors)], tensors, tags)
         made.made = {id(node) for node in self.graph.beside}
@@ -221,7 +223,7 @@ class Engine:
             after = self._counted(made.after_region, [self.facts.of(t) for t in made.after_region.inputs.values()])
             wrong = made.rule.cost.violation(before, after)
             if wrong:
-                raise Refused(f"{made.place} {wrong}", made)
+                raise Refused(f"{made.place} {wrong}", made.rule, made)
         self._executed.add(key)
 
     def _key(self, made: Application) -> bytes:

@@ -14,7 +14,13 @@ from reptran_compiler.runtime import TensorFact
 
 Array = NDArray[Any]
 
-_RANDOM = frozenset(
+
+class CannotContinue(Exception):
+    """The model cannot be compiled; the message says where and why."""
+
+
+#: Operators that give other values in every run (Dropout where it trains).
+RANDOM = frozenset(
     "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Multinomial Bernoulli Dropout".split()
 )
 _KEEPS_UNIFORM = frozenset("Expand Reshape Unsqueeze Squeeze Identity Transpose Tile Flatten".split())
@@ -141,7 +147,10 @@ class Facts:
         """Shape and type of a tensor that a rule made, from those of the tensors that it is computed from."""
         known = self.cases[case]
         region = extract(self.graph, [tensor], lambda each: each.name in known)
-        found = region.shapes([self.of(read, case) for read in region.inputs.values()])
+        unknown = [read.name for read in region.inputs.values() if read.name not in known]
+        found = {} if unknown else region.shapes([self.of(read, case) for read in region.inputs.values()])
+        if region.outputs[0] not in found:
+            raise CannotContinue(f"nothing is known of the shape of {tensor.name!r}: it may be a sequence or an optional")
         known[tensor.name] = found[region.outputs[0]]
 
 
@@ -150,4 +159,4 @@ def _repeatable(node: Node) -> bool:
     if node.op_type == "Constant":
         return True
     body = node.source is not None and any(a.HasField("g") or a.graphs for a in node.source.attribute)
-    return bool(node.inputs) and not body and node.op_type not in _RANDOM
+    return bool(node.inputs) and not body and node.op_type not in RANDOM
