@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from generated import Case, draw_case
 from generated.judging import complaints
+from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
 from reptran_compiler.compiler import compile_model
-from reptran_compiler.pipeline import Options, Refusal, Transformation, transform
+from reptran_compiler.pipeline import Refusal, Transformation, transform
 from reptran_compiler.provenance import apply_move, rearranged_layers, stored_weights
 from reptran_compiler.verification import check_equivalent
 
@@ -24,11 +26,7 @@ SEEDS = range(60)
 MORE_SEEDS = range(1000, 1500)
 
 #: What may be refused, by what the message says of it; anything else is a failure.
-EXPECTED = (
-    "no layer that can be rewritten",
-    "names no layer",
-    "lie interleaved where their mean is needed",
-)
+EXPECTED = ("no layer that can be rewritten", "names no layer")
 
 
 @lru_cache(maxsize=len(SEEDS))
@@ -41,25 +39,34 @@ def compiled(seed: int) -> tuple[Case, Transformation | Refusal]:
         return case, refusal
 
 
-def made(seed: int) -> tuple[Case, Transformation]:
-    """A case and its compilation; the test is skipped where an expected refusal stands instead."""
+def made(number: int) -> tuple[Case, Transformation]:
+    """The compilation with this number among those of `SEEDS` that are not refused."""
+    for seed in SEEDS:
+        case, outcome = compiled(seed)
+        if isinstance(outcome, Transformation):
+            if number == 0:
+                return case, outcome
+            number -= 1
+    raise LookupError("too many seeds are refused")
+
+
+def wrong(seed: int) -> list[str]:
+    """What is wrong with what the compiler did with a seed; a refusal for an expected reason is not."""
     case, outcome = compiled(seed)
     if isinstance(outcome, Refusal):
-        if not any(reason in str(outcome) for reason in EXPECTED):
-            pytest.fail(f"seed {seed} is refused: {outcome}")
-        pytest.skip("refused, with a reason that is expected")
-    return case, outcome
+        return [] if any(reason in str(outcome) for reason in EXPECTED) else [f"refused: {outcome}"]
+    return complaints(case, outcome)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_generated_network_obeys_the_law(seed: int) -> None:
-    assert complaints(*made(seed)) == []
+    assert wrong(seed) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", MORE_SEEDS)
 def test_many_more_generated_networks_obey_the_law(seed: int) -> None:
-    assert complaints(*made(seed)) == []
+    assert wrong(seed) == []
 
 
 def test_little_is_refused_and_everything_occurs() -> None:
@@ -80,12 +87,11 @@ def test_little_is_refused_and_everything_occurs() -> None:
     assert [op for op in common.split() if operators[op] < 3] == []
 
 
-@pytest.mark.parametrize("seed", SEEDS[::4])
-def test_a_canonical_source_is_compiled_to_the_same(seed: int) -> None:
+@pytest.mark.parametrize("number", range(0, 45, 4))
+def test_a_canonical_source_is_compiled_to_the_same(number: int) -> None:
     """Canonicalisation is idempotent: the canonical form is its own canonical form, and has the same result."""
-    case, first = made(seed)
-    plain = Options(**{**case.options.__dict__})
-    again = transform(first.canonical, plain)
+    case, first = made(number)
+    again = transform(first.canonical, case.options)
     assert _operators(again.canonical) == _operators(first.canonical)
     for before, after in ((first.canonical, again.canonical), (first.result, again.result)):
         report = check_equivalent(before, after)
@@ -99,9 +105,9 @@ def test_beta_1_gives_the_source_back(seed: int) -> None:
     assert compile_model(case.model, 1).model == case.model
 
 
-@pytest.mark.parametrize("seed", SEEDS[2::4])
-def test_the_weights_of_every_repconv_are_those_of_the_source_in_another_order(seed: int) -> None:
-    case, outcome = made(seed)
+@pytest.mark.parametrize("number", range(2, 45, 4))
+def test_the_weights_of_every_repconv_are_those_of_the_source_in_another_order(number: int) -> None:
+    case, outcome = made(number)
     repconvs = {plan.name for plan in outcome.layers if plan.role == "repconv"}
     assert {move.layer for move in outcome.moves} >= repconvs
     assert all(rearranged_layers(outcome).values())
@@ -118,10 +124,10 @@ def test_the_weights_of_every_repconv_are_those_of_the_source_in_another_order(s
         assert np.array_equal(np.sort(old, axis=None), np.sort(new, axis=None)), move.layer
 
 
-@pytest.mark.parametrize("seed", SEEDS[3::10])
-def test_the_same_source_gives_the_same_bytes(seed: int) -> None:
-    case, outcome = made(seed)
-    again = transform(draw_case(seed).model, case.options)
+@pytest.mark.parametrize("number", range(3, 45, 10))
+def test_the_same_source_gives_the_same_bytes(number: int) -> None:
+    case, outcome = made(number)
+    again = transform(draw_case(case.seed).model, case.options)
     assert again.result.SerializeToString(deterministic=True) == outcome.result.SerializeToString(deterministic=True)
 
 
@@ -140,5 +146,5 @@ def _operators(model: ModelProto) -> Counter[str]:
     return Counter(node.op_type for node in model.graph.node)
 
 
-def _stored(model: ModelProto) -> dict[str, np.ndarray]:
+def _stored(model: ModelProto) -> dict[str, NDArray[Any]]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
