@@ -83,13 +83,7 @@ def kinds(between: Nodes, folder: Path, capsys: pytest.CaptureFixture[str], **st
     return {layer["name"]: layer["binary"] for layer in layers}
 
 
-#: A square is never negative, and nothing but a proof over two equal operands shows it.
-_UNSEEN = pytest.mark.xfail(reason="Mul(a, a) is not seen to be non-negative", strict=True)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(each, marks=[_UNSEEN] if "square" in each else []) for each in ZERO_OR_ONE]
-)
+@pytest.mark.parametrize("name", ZERO_OR_ONE)
 def test_maps_of_other_values_make_no_binary_layer(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -84,11 +84,10 @@ def test_every_rank(rank: int, scope: str, tmp_path: Path, capsys: pytest.Captur
     assert shapes(done.model)["one"] == shapes(done.model)["two"] == (4, 16, *[3] * rank)
 
 
-_DROP_IN = pytest.mark.xfail(reason="the drop-in of a grouped convolution reads groups in another order", strict=True)
 
 
 @pytest.mark.parametrize("beta", ["2", "4"])
-@pytest.mark.parametrize("scope", ["network", pytest.param("layer", marks=_DROP_IN)])
+@pytest.mark.parametrize("scope", ["network", pytest.param("layer")])
 def test_grouped_layers(scope: str, beta: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     signs = np.sign(np.random.default_rng(6).normal(size=(8, 4, 3, 3)))
     model = network(w=signs)

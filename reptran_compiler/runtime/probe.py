@@ -128,12 +128,12 @@ def _inferred_facts(
         if not value.type.HasField("tensor_type") or not kind.elem_type:
             continue
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-        if kind.HasField("shape") and all(axis.HasField("dim_value") for axis in kind.shape.dim):
+        # onnxruntime pools an image smaller than its window as symbols say, not as shape inference does.
+        shape = _evaluated(symbols.shapes.get(value.name), sizes) if symbols is not None else None
+        if shape is not None:
+            facts[value.name] = TensorFact(shape, dtype)
+        elif kind.HasField("shape") and all(axis.HasField("dim_value") for axis in kind.shape.dim):
             facts[value.name] = TensorFact(tuple(axis.dim_value for axis in kind.shape.dim), dtype)
-        elif symbols is not None and value.name in symbols.shapes:
-            shape = _evaluated(symbols.shapes[value.name], sizes)
-            if shape is not None:
-                facts[value.name] = TensorFact(shape, dtype)
     return facts
 
 
@@ -147,9 +147,9 @@ def _axis_sizes(model: ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dict[st
     return sizes
 
 
-def _evaluated(shape: Sequence[Dimension], sizes: Mapping[str, int]) -> tuple[int, ...] | None:
+def _evaluated(shape: Sequence[Dimension] | None, sizes: Mapping[str, int]) -> tuple[int, ...] | None:
     try:
-        return tuple(size.evaluate(sizes) for size in shape)
+        return None if shape is None else tuple(size.evaluate(sizes) for size in shape)
     except (LookupError, ArithmeticError, ValueError):
         return None
 

@@ -345,6 +345,8 @@ def _pad(walk: Walk, node: NodeView) -> None:
         return
     if copies.blocks != 1:
         raise Boundary("Pad of a map whose copies are interleaved")
+    if node.attribute("mode", "constant") != "constant":
+        raise Boundary("Pad of channels with the values of others")
     pads[copies.axis] *= walk.beta
     pads[rank + copies.axis] *= walk.beta
     whole = emit.concat(copies.names, copies.axis, f"{node.inputs[0]}@whole")
