@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from onnx import ModelProto
@@ -79,6 +81,10 @@ class Compilation:
             NothingToDo: the model is a Rep network already (exit code 1).
             VerificationFailed: the result is wrong; nothing was written (exit code 3).
         """
+        with _few_collections():
+            return self._run()
+
+    def _run(self) -> CompileResult:
         beta = self.options.beta
         if isinstance(beta, bool) or not isinstance(beta, int) or beta < 1:
             raise BadInput(f"beta is {beta!r}; it has to be an integer of at least 1")
@@ -242,6 +248,17 @@ def _check_not_replicated(source: Source, transformation: Transformation, trial:
             f"{_called(source.name)} is already a Rep network: {found.node!r} repeats the output of the binary layer "
             f"{found.layer!r} {found.factor} times. Compile the network that it was made from."
         )
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Let the cyclic collector leave old objects alone: it would visit a whole graph again and again."""
+    old = gc.get_threshold()
+    gc.set_threshold(old[0], 10, 1000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*old)
 
 
 def _called(name: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from numpy.typing import NDArray
 from onnx import ModelProto
 
 from reptran_compiler.model import Graph, Node, Tensor, export_model, import_model
@@ -24,7 +26,7 @@ from reptran_compiler.rewriting import (
     known_rules,
     select,
 )
-from reptran_compiler.runtime import TensorFact, random_feeds, tensor_facts
+from reptran_compiler.runtime import TensorFact, integer_values, random_feeds, tensor_facts
 
 #: Batch sizes with which the effects of rules are executed.
 _CASES = (2, 1)
@@ -136,6 +138,7 @@ class _Canonical:
 
     model: ModelProto
     cases: tuple[Mapping[str, TensorFact], ...]
+    integers: tuple[Mapping[str, NDArray[Any]], ...]
     binary: frozenset[str]
     origins: Mapping[str, str]
     scaled: frozenset[str]
@@ -199,7 +202,11 @@ def _canonicalise(model: ModelProto, options: Options, rules: Sequence[Rule]) ->
     graph = import_model(model)
     graph.tidy()
     symbols = symbolic(model)
-    facts = Facts(graph, [tensor_facts(model, each, symbols=symbols) for each in feeds])
+    facts = Facts(
+        graph,
+        [tensor_facts(model, each, symbols=symbols) for each in feeds],
+        [integer_values(model, each, symbols) for each in feeds],
+    )
     layers = Layers(graph, facts, symbols)
     _see_repeatable(graph, facts)
     origins = {node.name: _origin(node.inputs[at]) for node in graph.nodes if (at := _weight(layers, node)) is not None}
@@ -225,6 +232,7 @@ def _canonicalise(model: ModelProto, options: Options, rules: Sequence[Rule]) ->
     return _Canonical(
         model=made,
         cases=tuple(tensor_facts(made, each, symbols=symbols) for each in feeds),
+        integers=tuple(integer_values(made, each, symbols) for each in feeds),
         binary=frozenset(name for name, node in inner.items() if layers.is_binary(node)),
         origins=origins,
         scaled=frozenset(name for name, node in inner.items() if name in applied_to and _scaled(node)),
@@ -289,7 +297,7 @@ def _walked(
 ) -> tuple[Graph, Copies, Engine]:
     """A canonical graph with the rules of RepTran applied."""
     graph = import_model(found.model)
-    copies = Copies(graph, WideFacts(graph, found.cases, plan.beta), plan, dict(decisions))
+    copies = Copies(graph, WideFacts(graph, found.cases, found.integers, plan.beta), plan, dict(decisions))
     engine = Engine(graph, copies.facts, copies, options.check)
     left = engine.walk(rules, copies)
     for node in left:

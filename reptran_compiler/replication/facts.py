@@ -22,11 +22,18 @@ class WideFacts(Facts):
     Args:
         graph: the graph.
         cases: shape and type by name in the source, once for each run.
+        integers: the values of integer tensors that the shapes of a run determine, once for each run.
         beta: the replication factor.
     """
 
-    def __init__(self, graph: Graph, cases: Sequence[Mapping[str, TensorFact]], beta: int) -> None:
-        super().__init__(graph, cases)
+    def __init__(
+        self,
+        graph: Graph,
+        cases: Sequence[Mapping[str, TensorFact]],
+        integers: Sequence[Mapping[str, Array]],
+        beta: int,
+    ) -> None:
+        super().__init__(graph, cases, integers)
         self.beta = beta
         self._auxiliary: dict[int, Tensor] = {}
 
@@ -48,6 +55,10 @@ class WideFacts(Facts):
         """Note that operators compute means or tiles."""
         for node in nodes:
             self._auxiliary.update((id(tensor), tensor) for tensor in node.outputs)
+
+    def integers(self, tensor: Tensor, case: int) -> Array | None:
+        """As in the source; None of a wide tensor."""
+        return None if tensor.name in self.tags else super().integers(tensor, case)
 
     def tied(self, tensor: Tensor, values: Array) -> Array:
         """Integers and booleans whose copies are known to be equal get equal copies."""

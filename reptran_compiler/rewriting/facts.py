@@ -41,11 +41,18 @@ class Facts:
     Args:
         graph: the graph.
         cases: shape and type by name, once for each run.
+        integers: the values of integer tensors that the shapes of a run determine, by name, once for each run.
     """
 
-    def __init__(self, graph: Graph, cases: Sequence[Mapping[str, TensorFact]]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        cases: Sequence[Mapping[str, TensorFact]],
+        integers: Sequence[Mapping[str, Array]] | None = None,
+    ) -> None:
         self.graph = graph
         self.cases = [dict(case) for case in cases]
+        self._integers = integers or [{} for _ in cases]
         self.tags: dict[str, Any] = {}
         self._constant: dict[int, tuple[Tensor, bool]] = {}
         self._values: dict[int, tuple[Tensor, Array]] = {}
@@ -77,6 +84,10 @@ class Facts:
     def derived(self, tensor: Tensor) -> bool:
         """Whether a tensor is an auxiliary one that regions look through, down to what it is computed from."""
         return False
+
+    def integers(self, tensor: Tensor, case: int) -> Array | None:
+        """The value of an integer tensor that the shapes of a run determine; None where they do not."""
+        return self._integers[case].get(tensor.name)
 
     def tied(self, tensor: Tensor, values: Array) -> Array:
         """Random integers for a tensor, made to obey what its tag says of them."""

@@ -13,7 +13,7 @@ from reptran_compiler.runtime.feeds import (
     random_signs,
     special_points,
 )
-from reptran_compiler.runtime.probe import TensorFact, probe, tensor_facts
+from reptran_compiler.runtime.probe import TensorFact, integer_values, probe, tensor_facts
 from reptran_compiler.runtime.session import RuntimeFailure, Session, element_type, run
 from reptran_compiler.runtime.tolerance import Comparison, compare, tolerance
 
@@ -30,6 +30,7 @@ __all__ = [
     "generator",
     "has_dynamic_batch",
     "input_specs",
+    "integer_values",
     "is_float",
     "probe",
     "random_array",

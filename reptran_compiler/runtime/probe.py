@@ -137,6 +137,19 @@ def _inferred_facts(
     return facts
 
 
+def integer_values(
+    model: ModelProto, feeds: Mapping[str, NDArray[Any]], symbols: Symbols
+) -> dict[str, NDArray[Any]]:
+    """The values of the small integer tensors that inputs of the given shapes determine, whatever their data."""
+    sizes = _axis_sizes(model, feeds)
+    found = {}
+    for name, elements in symbols.values.items():
+        values = _evaluated(list(elements.reshape(-1)), sizes)
+        if values is not None:
+            found[name] = np.asarray(values, np.int64).astype(symbols.dtypes[name]).reshape(elements.shape)
+    return found
+
+
 def _axis_sizes(model: ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, int]:
     """The sizes of dynamic axes by the names that `symbolic` gives them."""
     sizes = {}
