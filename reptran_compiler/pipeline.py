@@ -328,9 +328,10 @@ def _with_reasons(
     for name in report.applied if report else ():
         said = [engine.reports[rule].missed.get(name) for rule in carriers if rule in engine.reports]
         reasons = [each.reason for each in said if each is not None and each.part == "check"]
-        reason = reasons[-1] if reasons else f"{types.get(name, 'it')} has no rule that carries replication"
+        op_type = types.get(name, "")
+        reason = f"{op_type} {reasons[-1]}" if reasons else f"{op_type} has no rule that carries replication"
         if name not in made:
-            made[name] = Decision(name, types.get(name, ""), "boundary", reason)
+            made[name] = Decision(name, op_type, "boundary", reason)
     return made
 
 
