@@ -32,7 +32,7 @@ class Replicates(Effect):
                     for other in found[1:]:
                         application.compare(found[:1], [other])
                     expected.append(found[0])
-            application.compare(expected, application.after(case))
+            application.compare(expected, application.after(case), case.steps)
 
 
 class Averages(Effect):
@@ -48,7 +48,7 @@ class Averages(Effect):
                 tag.join([each] * facts.beta) if isinstance(tag, Wide) else each
                 for each, tag in zip(found, application.tags, strict=True)
             ]
-            application.compare(expected, application.after(case))
+            application.compare(expected, application.after(case), case.steps)
 
 
 def replicates() -> Effect:
@@ -84,4 +84,4 @@ def _narrow(application: Application, case: Case, copy: int | None) -> Case:
             else:
                 mean = np.mean([each.astype(np.float64) for each in copies], axis=0)
                 values[id(tensor)] = mean.astype(copies[0].dtype)
-    return Case(case.number, values)
+    return Case(case.number, values, case.steps)

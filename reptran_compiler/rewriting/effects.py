@@ -13,7 +13,7 @@ class Preserves(Effect):
 
     def execute(self, application: Application) -> None:
         for case in application.cases():
-            application.compare(application.before(case), application.after(case))
+            application.compare(application.before(case), application.after(case), case.steps)
 
 
 class Reparametrises(Effect):
@@ -24,7 +24,7 @@ class Reparametrises(Effect):
 
     def execute(self, application: Application) -> None:
         for case in application.cases():
-            application.compare(application.witness(case), application.after(case))
+            application.compare(application.witness(case), application.after(case), case.steps)
 
 
 def preserves() -> Effect:
