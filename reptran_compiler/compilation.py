@@ -124,6 +124,7 @@ class Compilation:
                 options,
                 batches=trial.batches,
                 dims=trial.dims,
+                other_dims=trial.other_dims,
                 threads=self.threads,
                 step=self.step,
                 retransform=lambda copy, _: transform_source(copy, options, trial),

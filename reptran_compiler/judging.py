@@ -37,6 +37,7 @@ class Judgement:
         well_formed: the result as a file.
         randomised_law: as `law`, for the copy with redrawn parameters; None where the file's own tell enough.
         randomised_equivalence: as `equivalence`, for that copy.
+        elsewhere: as `equivalence` and `law`, at other sizes of dynamic axes; None where there are none.
         reasons: what is degenerate about the file's parameters.
         seconds: how long it took.
     """
@@ -46,13 +47,14 @@ class Judgement:
     well_formed: WellFormedReport
     randomised_law: LawReport | None = None
     randomised_equivalence: EquivalenceReport | None = None
+    elsewhere: tuple[EquivalenceReport, LawReport] | None = None
     reasons: tuple[str, ...] = ()
     seconds: float = 0.0
 
     @property
     def reports(self) -> tuple[LawReport | EquivalenceReport, ...]:
         """The reports that compared tensors."""
-        found = (self.equivalence, self.law, self.randomised_equivalence, self.randomised_law)
+        found = (self.equivalence, self.law, self.randomised_equivalence, self.randomised_law, *(self.elsewhere or ()))
         return tuple(report for report in found if report is not None)
 
     @property
@@ -63,6 +65,9 @@ class Judgement:
             ("result", self.well_formed.failures),
             ("result", self.law.failures),
         ]
+        if self.elsewhere is not None:
+            parts.append(("canonical form at other sizes", self.elsewhere[0].failures))
+            parts.append(("result at other sizes", self.elsewhere[1].failures))
         if self.randomised_equivalence is not None:
             parts.append(("canonical form of the randomised copy", self.randomised_equivalence.failures))
         if self.randomised_law is not None:
@@ -104,6 +109,7 @@ def judge(
     *,
     batches: Sequence[int] | None = None,
     dims: Mapping[str, int] | None = None,
+    other_dims: Mapping[str, int] | None = None,
     threads: int = 1,
     step: Step = silent,
     retransform: Callable[[ModelProto, Options], Transformation],
@@ -116,6 +122,7 @@ def judge(
         options: the compilation's options.
         batches: the batch sizes to run; 2 and 3 when absent.
         dims: sizes of dynamic axes other than the batch.
+        other_dims: further sizes of them that the source runs with.
         threads: threads of onnxruntime.
         step: told what is being done.
         retransform: compiles the copy with redrawn parameters.
@@ -133,6 +140,11 @@ def judge(
     well_formed = check_well_formed(transformation.result, source, batches=batches, dims=dims)
     step("verifying: every tensor against the specification", 2, total)
     law = _law(transformation, options, batches, dims, threads)
+    elsewhere: tuple[EquivalenceReport, LawReport] | None = None
+    if other_dims:
+        some = law.batches[:1]
+        same = check_equivalent(source, transformation.canonical, batches=some, dims=other_dims, threads=threads)
+        elsewhere = (same, _law(transformation, options, some, other_dims, threads))
     again: tuple[EquivalenceReport, LawReport] | None = None
     if recipe and equivalence.ok and well_formed.ok and law.ok:
         step("verifying: a randomised copy, canonical form", 3, total)
@@ -147,6 +159,7 @@ def judge(
         well_formed=well_formed,
         randomised_law=again[1] if again else None,
         randomised_equivalence=again[0] if again else None,
+        elsewhere=elsewhere,
         reasons=recipe.reasons,
         seconds=time.perf_counter() - start,
     )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from reptran_compiler.model import Graph, Node, Tensor, export_model, import_model
+from reptran_compiler.model import Constant, Graph, Node, Tensor, export_model, import_model
 from reptran_compiler.model.symbolic import Symbols, symbolic
-from reptran_compiler.replication import CARRIERS, Copies, Decision, Layers, Plan, WeightMove, WideFacts
+from reptran_compiler.replication import CARRIERS, Copies, Decision, Layers, Plan, WeightMove, WideFacts, binarised
 from reptran_compiler.rewriting import (
     RANDOM,
     CannotContinue,
@@ -92,6 +94,8 @@ class LayerPlan:
         binary: whether it convolves binarised maps with signs.
         reason: why it is a boundary, or was left alone.
         source_weight: the file's initializer that its weights are, or are computed from.
+        relation: how what its canonical form stores (of a binarised weight, the latent tensor) comes from that:
+            "equal", "sign" or "computed".
         factored_scale: whether a magnitude per filter was factored out of its weights.
     """
 
@@ -102,6 +106,7 @@ class LayerPlan:
     reason: str
     source_weight: str
     factored_scale: bool
+    relation: str = "equal"
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,7 @@ class _Canonical:
     integers: tuple[Mapping[str, NDArray[Any]], ...]
     binary: frozenset[str]
     origins: Mapping[str, str]
+    relations: Mapping[str, str]
     scaled: frozenset[str]
     layers: frozenset[str]
     binarised: bool
@@ -234,7 +240,8 @@ def _canonicalise(model: ModelProto, options: Options, rules: Sequence[Rule]) ->
         cases=tuple(tensor_facts(made, each, symbols=symbols) for each in feeds),
         integers=tuple(integer_values(made, each, symbols) for each in feeds),
         binary=frozenset(name for name, node in inner.items() if layers.is_binary(node)),
-        origins=origins,
+        origins={name: tensor.name for name, tensor in origins.items()},
+        relations={name: _relation(origins[name], node) for name, node in inner.items() if name in origins},
         scaled=frozenset(name for name, node in inner.items() if name in applied_to and _scaled(node)),
         layers=frozenset(inner),
         binarised=any(layers.reads_binary(node) for node in inner.values()),
@@ -273,6 +280,7 @@ def _replicate(found: _Canonical, options: Options, plan: Plan, rules: Sequence[
             reason=each.reason,
             source_weight=found.origins.get(each.node, ""),
             factored_scale=each.node in found.scaled,
+            relation=found.relations.get(each.node, "equal"),
         )
         for each in decisions.values()
         if each.node in found.layers
@@ -384,23 +392,32 @@ def _weight(layers: Layers, node: Node) -> int | None:
     return layers.roles.layers.get(node.name)
 
 
-def _origin(tensor: Tensor) -> str:
+def _origin(tensor: Tensor) -> Tensor:
     """The stored tensor that weights come from: the largest one above them."""
-    best, size = tensor.name, -1
-    stack, seen = [tensor], set[int]()
+    best, stack, seen = tensor, [tensor], set[int]()
     while stack:
         here = stack.pop()
         if id(here) in seen:
             continue
         seen.add(id(here))
-        if not here.inputs and here.shape is not None:
-            count = 1
-            for extent in here.shape:
-                count *= int(extent)
-            if count > size:
-                best, size = here.name, count
+        if isinstance(here, Constant) and (not isinstance(best, Constant) or math.prod(here.shape) > math.prod(best.shape)):
+            best = here
         stack += [each for node in here.inputs for each in node.inputs]
-    return str(best)
+    return best
+
+
+def _relation(origin: Tensor, layer: Node) -> str:
+    """How what a canonical layer stores comes from the file's initializer."""
+    stored = [t for t in layer.inputs[:2] if isinstance(t, Constant) or binarised(t) is not None]
+    tensor = stored[-1] if stored else None
+    kept = tensor if tensor is None or isinstance(tensor, Constant) else binarised(tensor)
+    if not isinstance(kept, Constant) or not isinstance(origin, Constant):
+        return "computed"
+    if kept is origin or (kept.shape == origin.shape and np.array_equal(kept.values, origin.values)):
+        return "equal"
+    if kept.shape == origin.shape and np.array_equal(kept.values, np.sign(origin.values)):
+        return "sign"
+    return "computed"
 
 
 def _scaled(node: Node) -> bool:

@@ -78,14 +78,18 @@ def option_values(options: Options) -> dict[str, str | bool | list[str] | None]:
 def moves_json(transformation: Transformation, options: Options, digest: str) -> str:
     """The map of old weights to new ones, as JSON text.
 
-    For each weight: `result == source.reshape(reshape).transpose(transpose).reshape(final_shape)`; with
-    `weights` "binary" the result is the sign of that.
+    For each weight, `initializer` is the file's tensor, and `source` what the canonical form stores: equal to it, its
+    sign, or computed from it (`relation`). The result is `source.reshape(reshape).transpose(transpose)
+    .reshape(final_shape)`; with `weights` "binary" it is the sign of that.
     """
     stored = stored_weights(transformation.result)
+    plans = {plan.name: plan for plan in transformation.layers}
     return _map_json(
         [
             {
                 "layer": move.layer,
+                "initializer": plans[move.layer].source_weight,
+                "relation": plans[move.layer].relation,
                 "source": move.source,
                 "result": move.result or stored.get(move.layer, ""),
                 "reshape": list(move.reshape),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from onnx import ModelProto
@@ -22,6 +22,14 @@ from reptran_compiler.verification import judged_batches
 #: The oldest opset that is read.
 OLDEST_OPSET = 7
 
+#: What is tried for a second size of a dynamic axis: layers with strides may ask for multiples of their product.
+_CHANGES: tuple[Callable[[int], int], ...] = (
+    lambda size: size + 1,
+    lambda size: size + 4,
+    lambda size: size + 16,
+    lambda size: size + 32,
+    lambda size: 2 * size,
+)
 _GUESSES = (32, 64, 224, 128, 256, 16, 28, 8, 4, 1)
 
 
@@ -32,6 +40,7 @@ class Trial:
     Attributes:
         batches: batch sizes that it runs with.
         dims: sizes of its other dynamic axes, as `runtime.random_feeds` takes them.
+        other_dims: other sizes of those axes that it runs with; empty where there are none, or none were found.
         shapes: whole shapes of its inputs, at the first batch size.
         notes: what the user should know of them.
         limited: whether a batch size was refused though the axis is dynamic.
@@ -42,6 +51,7 @@ class Trial:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     limited: bool = False
+    other_dims: Mapping[str, int] = field(default_factory=dict)
 
 
 def try_source(
@@ -88,13 +98,14 @@ def try_source(
             if batches is None and len(working) > 1 and (more := judged_batches(model, dims=tried)) != sizes:
                 sizes = more
                 working, failure = _working(model, session, sizes, tried)
-            return _trial(model, working, sizes, tried, missing)
+            return _trial(model, session, working, sizes, tried, missing)
     hint = f" (dynamic axes {', '.join(missing)}: give their sizes with --dim NAME=SIZE)" if missing else ""
     raise BadInput(f"the model does not run in onnxruntime: {failure}{hint}")
 
 
 def _trial(
     model: ModelProto,
+    session: Session,
     working: tuple[int, ...],
     wanted: tuple[int, ...],
     dims: Mapping[str, int],
@@ -109,7 +120,19 @@ def _trial(
         notes.append(f"dynamic axes were given a size for counting and verification: {sizes}")
     feeds = random_feeds(model, batch=working[0], dims=dims)
     shapes = {name: array.shape for name, array in feeds.items()}
-    return Trial(working, dims, shapes, tuple(notes), working != wanted)
+    other = _other_sizes(model, session, working[0], dims)
+    if dims and not other:
+        notes.append("the model was found to run with one size of its dynamic axes only: verified with that")
+    return Trial(working, dims, shapes, tuple(notes), working != wanted, other)
+
+
+def _other_sizes(model: ModelProto, session: Session, batch: int, dims: Mapping[str, int]) -> dict[str, int]:
+    """Sizes of the dynamic axes, none of them as in `dims`, that the model runs with; the smallest step that does."""
+    for change in _CHANGES if dims else ():
+        tried = {name: change(size) for name, size in dims.items()}
+        if _working(model, session, (batch,), tried)[0]:
+            return tried
+    return {}
 
 
 def _working(

@@ -14,8 +14,8 @@ from reptran_compiler.rewriting import Cost, Facts, Match, preserves, rule
 
 Array = NDArray[Any]
 
-#: Magnitudes of one filter may differ by this much, relatively: straight-through rounding leaves 4e-7.
-_ONE_MAGNITUDE = 1e-5
+#: By how many steps of its type the magnitudes of one filter may differ: straight-through rounding leaves a few.
+_ONE_MAGNITUDE = 16
 
 
 @rule("factor-weights", effect=preserves(), cost=Cost(weights="==", macs="=="), order=40)
@@ -80,7 +80,7 @@ def magnitudes(weight: Array, axis: int) -> Array | None:
     if not few_zeros(rows):
         return None
     top = rows.max(axis=1, initial=0.0)
-    near = np.abs(rows - top[:, None]) <= _ONE_MAGNITUDE * top[:, None]
+    near = np.abs(rows - top[:, None]) <= _ONE_MAGNITUDE * np.finfo(weight.dtype).eps * top[:, None]
     if not bool((near | (rows == 0)).all()) or not bool((top > 0).all()):
         return None
     middle = rows.sum(axis=1, dtype=np.float64) / np.count_nonzero(rows, axis=1)

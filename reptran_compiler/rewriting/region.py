@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto, helper
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor, node_proto, tensor_proto
-from reptran_compiler.runtime import Session, TensorFact, element_type, tensor_facts
+from reptran_compiler.runtime import Session, TensorFact, element_type, is_float, tensor_facts
 
 Array = NDArray[Any]
 
@@ -69,7 +69,9 @@ class Region:
             _ = self.key
             for name, array in feeds.items():
                 kind = element_type(array.dtype)
-                self.model.graph.input.append(helper.make_tensor_value_info(name, kind, [None] * array.ndim))
+                # The length of a Reshape's target or a Resize's sizes tells the rank of what it makes.
+                shape = [None] * array.ndim if is_float(array.dtype) or array.ndim > 1 else list(array.shape)
+                self.model.graph.input.append(helper.make_tensor_value_info(name, kind, shape))
             self._session = Session(self.model)
         found = self._session.run(feeds, self.outputs)
         return [found[name] for name in self.outputs]

@@ -10,6 +10,7 @@ from onnx import ModelProto
 
 from generated.networks import network
 from reptran_compiler.pipeline import Options
+from reptran_compiler.runtime import RuntimeFailure, random_feeds, run
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,10 @@ def draw_case(seed: int) -> Case:
     """The case of a seed; equal on every run and machine."""
     random = np.random.default_rng(seed)
     beta = int(random.choice([2, 2, 3, 4]))
-    model, layers = network(random, beta if random.random() < 0.8 else int(random.choice([2, 3])))
+    divisor = beta if random.random() < 0.8 else int(random.choice([2, 3]))
+    model, layers = network(random, divisor)
+    while not _runs(model):
+        model, layers = network(random, divisor)
     options = Options(
         beta=beta,
         scope="layer" if random.random() < 0.15 else "network",
@@ -42,6 +46,15 @@ def draw_case(seed: int) -> Case:
         include=_one(random, layers, 0.2),
     )
     return Case(seed, model, options)
+
+
+def _runs(model: ModelProto) -> bool:
+    """Whether onnxruntime runs a model; some draws pool an image away."""
+    try:
+        run(model, random_feeds(model, batch=2))
+    except RuntimeFailure:
+        return False
+    return True
 
 
 def _one(random: np.random.Generator, layers: tuple[str, ...], probability: float) -> tuple[str, ...]:
