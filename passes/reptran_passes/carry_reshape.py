@@ -95,9 +95,12 @@ def widened_target(m: Match, g: Graph, target: Tensor, axis: int) -> Tensor:
         values = as_ints(target.values)
         values[axis] *= beta if values[axis] > 0 else 1
         return g.constant(f"{target.name}/wide", values, np.int64)
+    m.require(g.opset >= 9, "its target is computed, which opset 9 is needed for", target)
     length = m.context.shape(target)[0]
     factor = g.constant(f"{target.name}/factor", [beta if a == axis else 1 for a in range(length)], np.int64)
-    made: Tensor = g.node("Mul", [target, factor], name=f"{target.name}/wide").outputs[0]
+    scaled = g.node("Mul", [target, factor], name=f"{target.name}/Mul").outputs[0]
+    free = g.node("Less", [target, g.constant(f"{target.name}/one", [1], np.int64)], name=f"{target.name}/free").outputs[0]
+    made: Tensor = g.node("Where", [free, target, scaled], name=f"{target.name}/wide").outputs[0]
     return made
 
 
