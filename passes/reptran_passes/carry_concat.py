@@ -48,8 +48,7 @@ class ConcatChannels:
         for tensor in m.root.inputs:
             wide = m.context.wide(tensor) is not None
             parts += [tensor] if wide else [tensor] * m.context.beta
-        made: Tensor = g.node("Concat", parts, {"axis": axis}, name="witness").outputs[0]
-        return made
+        return g.node("Concat", parts, {"axis": axis}, name="witness").outputs[0]
 
 
 @rule("carry-concat", effect=replicates(), phase="replicate", order=CARRIERS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from reptran_compiler.replication import broadcasting, per_channel, pointwise, spatial
 
 Pointwise = pointwise(
-    *"Relu Clip Sign Sigmoid Tanh Abs Neg HardSigmoid HardSwish LeakyRelu Elu Selu Softplus Softsign Exp Log Sqrt Erf".split(),
-    *"Gelu Identity Cast Not Floor Ceil Round Reciprocal ThresholdedRelu Celu Mish Sin Cos Tan Asin Acos Atan".split(),
-    *"Sinh Cosh Asinh Acosh Atanh Shrink IsInf IsNaN BitwiseNot Swish".split(),
+    *"Relu Clip Sign Sigmoid Tanh Abs Neg HardSigmoid HardSwish LeakyRelu Elu Selu Softplus Softsign Exp Log".split(),
+    *"Sqrt Erf Gelu Identity Cast Not Floor Ceil Round Reciprocal ThresholdedRelu Celu Mish Sin Cos Tan Asin".split(),
+    *"Acos Atan Sinh Cosh Asinh Acosh Atanh Shrink IsInf IsNaN BitwiseNot Swish".split(),
     name="carry-pointwise",
 )
 Broadcasting = broadcasting(

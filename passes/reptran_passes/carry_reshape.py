@@ -100,8 +100,7 @@ def widened_target(m: Match, g: Graph, target: Tensor, axis: int) -> Tensor:
     factor = g.constant(f"{target.name}/factor", [beta if a == axis else 1 for a in range(length)], np.int64)
     scaled = g.node("Mul", [target, factor], name=f"{target.name}/Mul").outputs[0]
     free = g.node("Less", [target, g.constant(f"{target.name}/one", [1], np.int64)], name=f"{target.name}/free").outputs[0]
-    made: Tensor = g.node("Where", [free, target, scaled], name=f"{target.name}/wide").outputs[0]
-    return made
+    return g.node("Where", [free, target, scaled], name=f"{target.name}/wide").outputs[0]
 
 
 @rule("carry-shape", effect=replicates(), phase="replicate", order=CARRIERS)
@@ -119,10 +118,9 @@ class Shape:
         axes = range(rank)[slice(m.root.attrs.get("start", 0), m.root.attrs.get("end", rank))]
         out = m.root.outputs[0]
         if axis not in axes:
-            return out  # type: ignore[no-any-return]
+            return out
         stored = g.constant(f"{out.name}/factor", [m.context.beta if a == axis else 1 for a in axes], np.int64)
-        made: Tensor = g.node("Div", [out, stored], name=f"{out.name}/Div").outputs[0]
-        return made
+        return g.node("Div", [out, stored], name=f"{out.name}/Div").outputs[0]
 
 
 @rule("carry-size", effect=replicates(), phase="replicate", order=CARRIERS)
@@ -138,5 +136,4 @@ class Size:
     def rewrite(m: Match, g: Graph) -> Tensor:
         out = m.root.outputs[0]
         stored = g.constant(f"{out.name}/factor", np.asarray(m.context.beta, np.int64))
-        made: Tensor = g.node("Div", [out, stored], name=f"{out.name}/Div").outputs[0]
-        return made
+        return g.node("Div", [out, stored], name=f"{out.name}/Div").outputs[0]

@@ -65,5 +65,4 @@ class Shuffle:
         groups = m.context.shape(m.cut.outputs[0])[state.axis]
         order = np.arange(state.size * m.context.beta).reshape(groups, -1).T.reshape(-1)
         index = g.constant("witness/channels", order, np.int64)
-        made: Tensor = g.node("Gather", [m.x, index], {"axis": state.axis}, name="witness").outputs[0]
-        return made
+        return g.node("Gather", [m.x, index], {"axis": state.axis}, name="witness").outputs[0]

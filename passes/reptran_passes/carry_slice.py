@@ -131,15 +131,14 @@ def _gathered(m: Match, g: Graph, axis: int, order: list[int]) -> Tensor:
     """Some channels of the operand in some order, and the Slice's other axes sliced."""
     bounds = _bounds(m)
     index = g.constant(f"{m.root.name}/channels", order, np.int64)
-    gathered: Tensor = g.node("Gather", [m.root.inputs[0], index], {"axis": axis}, name=f"{m.root.name}/Gather").outputs[0]
+    node = g.node("Gather", [m.root.inputs[0], index], {"axis": axis}, name=f"{m.root.name}/Gather")
+    gathered = node.outputs[0]
     rest = [place for place, each in enumerate(bounds.axes) if each != axis]
     if not rest:
         return gathered
     lists = [[values[place] for place in rest] for values in (bounds.starts, bounds.ends, bounds.axes, bounds.steps)]
     if g.opset < 10:
         attrs = {"starts": lists[0], "ends": lists[1], "axes": lists[2]}
-        made: Tensor = g.node("Slice", [gathered], attrs, like=m.root).outputs[0]
-        return made
+        return g.node("Slice", [gathered], attrs, like=m.root).outputs[0]
     stored = [g.constant(f"{m.root.name}/bounds", values, np.int64) for values in lists]
-    made = g.node("Slice", [gathered, *stored], like=m.root).outputs[0]
-    return made
+    return g.node("Slice", [gathered, *stored], like=m.root).outputs[0]

@@ -19,5 +19,4 @@ class CastLike:
 
     def rewrite(m: Match, g: Graph) -> Tensor:
         kind = helper.np_dtype_to_tensor_dtype(m.facts.source(m.like).dtype)
-        made: Tensor = g.node("Cast", [m.x], {"to": kind}, like=m.root).outputs[0]
-        return made
+        return g.node("Cast", [m.x], {"to": kind}, like=m.root).outputs[0]

@@ -36,7 +36,6 @@ class DropIn:
         blocks = [channels(g, m.x, places % size, axis) for places in order]
         narrow = sum_of_blocks(g, m.layer, blocks, m.facts.value(m.w), copies.beta)
         axis = copies.channels(m.layer)
-        made: Tensor = g.node("Concat", [narrow] * copies.beta, {"axis": axis}, name="witness").outputs[0]
-        return made
+        return g.node("Concat", [narrow] * copies.beta, {"axis": axis}, name="witness").outputs[0]
 
 

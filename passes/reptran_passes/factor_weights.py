@@ -35,15 +35,16 @@ class FactorWeights:
         m.require(m.get("b") is None or m.facts.constant(m.b), "its bias is computed from a map")
 
     def rewrite(m: Match, g: Graph) -> Tensor:
-        weight, axis = m.facts.value(m.w), _filter_axis(m.layer)
-        scale = magnitudes(weight, axis)
+        weight = m.facts.value(m.w)
+        scale = magnitudes(weight, _filter_axis(m.layer))
         m.require(scale is not None, "its weights have several magnitudes in one filter", m.w)
+        assert scale is not None, "asked for above"
         canonical = isinstance(m.w, Constant) or (binarised(m.w) is not None and isinstance(binarised(m.w), Constant))
         ones = bool((scale == 1).all())
         m.require(not (ones and canonical and m.get("b") is None), "is canonical already")
         attrs = {name: value for name, value in m.layer.attrs.items() if name != "beta"}
         signs = _signs(m.facts, g, m.w, weight)
-        out: Tensor = g.node(m.layer.op, [m.x, signs], attrs, like=m.layer).outputs[0]
+        out = g.node(m.layer.op, [m.x, signs], attrs, like=m.layer).outputs[0]
         rank = len(m.facts.source(m.root.outputs[0]).shape)
         if not ones:
             factor = g.constant(f"{m.layer.name}/scale", along_channels(scale, m.layer, rank))
@@ -57,11 +58,11 @@ def add_bias(m: Match, g: Graph, out: Tensor) -> Tensor:
     bias = m.facts.value(m.b)
     if m.layer.op == "Gemm":
         bias = bias * np.asarray(m.layer.attrs.get("beta", 1.0), bias.dtype)
-        m.require(bias.size in (1, fact.shape[1]) and bias.shape[-1:] in ((), (1,), fact.shape[1:]), "its bias is a map")
-        bias = np.broadcast_to(bias.reshape(-1), (fact.shape[1],))
+        filters = fact.shape[1]
+        m.require(bias.size in (1, filters) and bias.shape[-1:] in ((), (1,), (filters,)), "its bias is a map")
+        bias = np.broadcast_to(bias.reshape(-1), (filters,))
     stored = g.constant(f"{m.layer.name}/bias", along_channels(bias, m.layer, len(fact.shape)))
-    made: Tensor = g.node("Add", [out, stored], name=f"{m.layer.name}/Add").outputs[0]
-    return made
+    return g.node("Add", [out, stored], name=f"{m.layer.name}/Add").outputs[0]
 
 
 def along_channels(values: Array, layer: Node, rank: int) -> Array:
@@ -111,8 +112,7 @@ def _signs(facts: Facts, g: Graph, tensor: Tensor, weight: Array) -> Tensor:
             continue
         if up and (value == 0).any():
             return sign_up(g, kept, value.dtype)
-        made: Tensor = g.node("Sign", [kept], name=f"{kept.name}/Sign").outputs[0]
-        return made
+        return g.node("Sign", [kept], name=f"{kept.name}/Sign").outputs[0]
     if isinstance(tensor, Constant) and np.array_equal(weight, signs):
         return tensor
     return g.constant(f"{tensor.name}/sign", signs.astype(weight.dtype))

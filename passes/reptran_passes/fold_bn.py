@@ -18,7 +18,8 @@ class FoldBatchNorm:
         return p.BatchNormalization(x, *p.consts("scale bias mean var"), name="bn")
 
     def check(m: Match) -> None:
-        m.require(not m.bn.attrs.get("training_mode", 0), "runs in training mode: it is no affine (--bn keep carries it)")
+        training = bool(m.bn.attrs.get("training_mode", 0))
+        m.require(not training, "runs in training mode: it is no affine (--bn keep carries it)")
         used = [out for out in m.bn.outputs[1:] if out.outputs or m.graph.is_output(out)]
         m.require(not used, "its statistics are read")
         m.require(m.graph.opset >= 7, "may run in training mode before opset 7")
@@ -31,5 +32,4 @@ class FoldBatchNorm:
         a = g.constant(f"{m.bn.name}/scale", factor.reshape(shape).astype(dtype))
         b = g.constant(f"{m.bn.name}/offset", (bias - mean * factor).reshape(shape).astype(dtype))
         product = g.node("Mul", [m.x, a], name=f"{m.bn.name}/Mul").outputs[0]
-        made: Tensor = g.node("Add", [product, b], like=m.bn).outputs[0]
-        return made
+        return g.node("Add", [product, b], like=m.bn).outputs[0]

@@ -21,7 +21,8 @@ class FoldConstant:
         m.require(len(m.root.outputs) == 1 and m.facts.constant(out), "does not depend on stored tensors alone")
         m.require(not m.graph.is_output(out), "is a graph output", out)
         m.require(binarised(out) is None, "binarises a latent weight")
-        outer = any(not m.facts.constant(t) or binarised(t) is not None for reader in out.outputs for t in reader.outputs)
+        made = [tensor for reader in out.outputs for tensor in reader.outputs]
+        outer = any(not m.facts.constant(tensor) or binarised(tensor) is not None for tensor in made)
         m.require(outer, "is only read by what is stored itself")
 
     def rewrite(m: Match, g: Graph) -> Tensor:

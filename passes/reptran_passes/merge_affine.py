@@ -17,15 +17,16 @@ def per_channel(tensor: Tensor) -> bool:
     """Whether a tensor is stored, of floats, with at most one axis longer than 1."""
     if not isinstance(tensor, Constant) or np.dtype(tensor.dtype).kind != "f":
         return False
-    return sum(size != 1 for size in tensor.shape) <= 1
+    return len([size for size in tensor.shape if size != 1]) <= 1
 
 
 def _fits(m: Match, *operands: Tensor) -> None:
     """Require that the operands lie along one axis of x and do not widen its shape."""
     x = m.facts.of(m.x).shape
-    lengths = [(len(x) - len(t.shape) + place, size) for t in operands for place, size in enumerate(t.shape) if size != 1]
-    m.require(len(set(lengths)) <= 1, "the operands lie along different axes")
-    m.require(all(axis >= 0 and x[axis] == size for axis, size in lengths), "an operand widens the shape")
+    sizes = [(len(x) - len(t.shape) + place, size) for t in operands for place, size in enumerate(t.shape)]
+    long = {(axis, size) for axis, size in sizes if size != 1}
+    m.require(len(long) <= 1, "the operands lie along different axes")
+    m.require(all(axis >= 0 and x[axis] == size for axis, size in long), "an operand widens the shape")
 
 
 def _stored(m: Match, g: Graph, kind: str, values: Array) -> Constant:
@@ -46,8 +47,7 @@ class MergeScales:
     def rewrite(m: Match, g: Graph) -> Tensor:
         _fits(m, m.a, m.b)
         product = _stored(m, g, "scale", _value(m.a) * _value(m.b))
-        made: Tensor = g.node("Mul", [m.x, product], like=m.root).outputs[0]
-        return made
+        return g.node("Mul", [m.x, product], like=m.root).outputs[0]
 
 
 @rule("scale-before-offset", effect=preserves(), phase="finish", order=12)
@@ -61,8 +61,7 @@ class ScaleBeforeOffset:
         _fits(m, m.a, m.b)
         scaled = g.node("Mul", [m.x, _stored(m, g, "scale", _value(m.a))], name=f"{m.root.name}/Mul").outputs[0]
         offset = _stored(m, g, "offset", _value(m.a) * _value(m.b))
-        made: Tensor = g.node("Add", [scaled, offset], like=m.root).outputs[0]
-        return made
+        return g.node("Add", [scaled, offset], like=m.root).outputs[0]
 
 
 @rule("merge-offsets", effect=preserves(), phase="finish", order=13)
@@ -74,5 +73,4 @@ class MergeOffsets:
 
     def rewrite(m: Match, g: Graph) -> Tensor:
         _fits(m, m.a, m.b)
-        made: Tensor = g.node("Add", [m.x, _stored(m, g, "offset", _value(m.a) + _value(m.b))], like=m.root).outputs[0]
-        return made
+        return g.node("Add", [m.x, _stored(m, g, "offset", _value(m.a) + _value(m.b))], like=m.root).outputs[0]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
-from reptran_compiler.replication import Copies, Distinct, Wide, WeightMove, again, binarised
+from reptran_compiler.replication import Copies, Distinct, WeightMove, Wide, again, binarised
 from reptran_compiler.rewriting import Cost, Match, Tagged, reparametrises, rule
 
 Array = NDArray[Any]
@@ -57,8 +57,7 @@ class ReplicateInput:
 def channels(g: Graph, tensor: Tensor, places: Array, axis: int) -> Tensor:
     """Some channels of a map."""
     index = g.constant("witness/channels", places, np.int64)
-    made: Tensor = g.node("Gather", [tensor, index], {"axis": axis}, name="witness").outputs[0]
-    return made
+    return g.node("Gather", [tensor, index], {"axis": axis}, name="witness").outputs[0]
 
 
 def sum_of_blocks(g: Graph, layer: Node, copies: Sequence[Tensor], weight: Array, beta: int) -> Tensor:
@@ -88,7 +87,7 @@ def rearranged(copies: Copies, g: Graph, layer: Node) -> Tensor:
     stored = tensor if latent is None else latent
     assert isinstance(stored, Constant), "the canonical form stores weights, or what enters their binarisation"
     move = _move(copies, layer, stored)
-    values = np.ascontiguousarray(np.asarray(stored.values).reshape(move.reshape).transpose(move.order).reshape(move.shape))
+    values = stored.values.reshape(move.reshape).transpose(move.order).reshape(move.shape)
     moved = copies.stored(g, stored, ("move", move.reshape, move.order, move.shape), values, "rep")
     copies.moves[layer.name] = move
     return moved if latent is None else again(g, tensor, latent, moved)

@@ -10,8 +10,7 @@ from reptran_compiler.rewriting import Match, Tagged, reparametrises, rule
 
 
 def _beside(g: Graph, tensor: Tensor, times: int, axis: int) -> Tensor:
-    made: Tensor = g.node("Concat", [tensor] * times, {"axis": axis}, name="witness").outputs[0]
-    return made
+    return g.node("Concat", [tensor] * times, {"axis": axis}, name="witness").outputs[0]
 
 
 @rule("replicate-output", effect=reparametrises(), phase="replicate", order=11)

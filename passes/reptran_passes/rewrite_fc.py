@@ -34,8 +34,7 @@ class FoldFC:
         inputs = list(m.layer.inputs)
         place = 1 - _position(m)
         inputs[place] = m.context.mean(g, inputs[place])
-        made: Tensor = g.node(m.layer.op, inputs, m.layer.attrs, like=m.layer).outputs[0]
-        return made
+        return g.node(m.layer.op, inputs, m.layer.attrs, like=m.layer).outputs[0]
 
 
 @rule("rewrite-fc", effect=averages(), phase="replicate", order=21)
@@ -62,7 +61,7 @@ class RewriteFC:
         wide = copies.stored(g, stored, ("fc", beta, binary), np.ascontiguousarray(values), "rep")
         weight = wide if latent is None else again(g, m.w, latent, wide)
         inputs = [m.x, weight] + ([] if m.get("b") is None or binary else [m.b])
-        out: Tensor = g.node(m.layer.op, inputs, m.layer.attrs, like=m.layer).outputs[0]
+        out = g.node(m.layer.op, inputs, m.layer.attrs, like=m.layer).outputs[0]
         if not binary:
             return out
         share = g.constant(f"{m.layer.name}/share", np.asarray(1 / beta, m.facts.source(m.root.outputs[0]).dtype))

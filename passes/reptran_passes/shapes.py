@@ -51,8 +51,7 @@ class SettleReshape:
                 target.append(0 if axis < len(read) and read[axis] == size else -1)
         m.require(target.count(-1) <= 1, "several axes of its target follow dynamic ones in their own ways", m.target)
         stored = g.constant(f"{m.reshape.name}/shape", target, np.int64)
-        made: Tensor = g.node("Reshape", [m.x, stored], m.reshape.attrs, like=m.reshape).outputs[0]
-        return made
+        return g.node("Reshape", [m.x, stored], m.reshape.attrs, like=m.reshape).outputs[0]
 
 
 @rule("drop-expand", effect=preserves(), order=14)
@@ -73,5 +72,4 @@ class DropExpand:
 
     def rewrite(m: Match, g: Graph) -> Tensor:
         operands = [m.narrow, m.x] if m.get("turned") is not None else [m.x, m.narrow]
-        made: Tensor = g.node(m.root.op, operands, m.root.attrs, like=m.root).outputs[0]
-        return made
+        return g.node(m.root.op, operands, m.root.attrs, like=m.root).outputs[0]

@@ -18,8 +18,9 @@ class SplitSequence:
         return p.SequenceAt(p.any("parts"), p.any("place"))
 
     def check(m: Match) -> None:
-        maker = m.parts.inputs[0] if m.parts.inputs else None
-        m.require(maker is not None and maker.op_type == "SplitToSequence", "is no sequence of parts", m.parts)
+        m.require(bool(m.parts.inputs), "is no sequence of parts", m.parts)
+        maker = m.parts.inputs[0]
+        m.require(maker.op_type == "SplitToSequence", "is no sequence of parts", m.parts)
         m.require(maker.attrs.get("keepdims", 1) != 0 or maker.input(1) is not None, "its parts lose an axis", maker)
         m.require(m.facts.constant(m.place), "its place is computed", m.place)
         m.require(m.graph.opset >= 11, "needs opset 11")
@@ -44,5 +45,4 @@ class SplitSequence:
         hint = m.root.name
         numbers = [("start", bounds[place]), ("end", bounds[place + 1]), ("axis", axis)]
         stored = [g.constant(f"{hint}/{name}", [value], np.int64) for name, value in numbers]
-        made: Tensor = g.node("Slice", [x, *stored], like=m.root).outputs[0]
-        return made
+        return g.node("Slice", [x, *stored], like=m.root).outputs[0]

@@ -18,8 +18,7 @@ def _binarisation(m: Match, g: Graph) -> Tensor:
     constant = m.facts.constant(m.root.outputs[0]) and shapes[0].shape == shapes[1].shape
     m.require(constant or m.context.same_shape(b, m.root.outputs[0]), "changes the shape")
     if isinstance(b, Constant) or source is None:
-        made: Tensor = g.node("Identity", [b], name=f"{m.root.name}/signs").outputs[0]
-        return made
+        return g.node("Identity", [b], name=f"{m.root.name}/signs").outputs[0]
     return again(g, b, source, source)
 
 

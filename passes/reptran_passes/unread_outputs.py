@@ -22,5 +22,4 @@ class DropIndices:
 
     def rewrite(m: Match, g: Graph) -> Tensor:
         attrs = {name: value for name, value in m.pool.attrs.items() if name != "storage_order"}
-        made: Tensor = g.node("MaxPool", m.pool.inputs, attrs, like=m.pool).outputs[0]
-        return made
+        return g.node("MaxPool", m.pool.inputs, attrs, like=m.pool).outputs[0]

@@ -17,8 +17,8 @@ class WidenDepthwise:
         return p.Conv(x, p.any("w"), p.any("b", optional=True), name="layer")
 
     def check(m: Match) -> None:
-        m.require(m.context.role(m.layer) == "depthwise" and m.context.wide(m.x) is not None, "is not depthwise and wide")
         state = m.context.wide(m.x)
+        m.require(m.context.role(m.layer) == "depthwise" and state is not None, "is not depthwise and wide")
         m.require(state.axis == 1 and state.outer == 1, "its channels are not on axis 1")
 
     def rewrite(m: Match, g: Graph) -> Tagged:

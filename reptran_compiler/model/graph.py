@@ -23,12 +23,20 @@ Array = NDArray[Any]
 class Variable(gs.Variable):  # type: ignore[misc]
     """A tensor that is computed or fed. `inputs` holds its maker (none or one), `outputs` its readers."""
 
+    name: str
+    inputs: list[Node]
+    outputs: list[Node]
+
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
 
 class Constant(gs.Constant):  # type: ignore[misc]
     """A stored tensor; `values` loads it when first asked."""
+
+    name: str
+    inputs: list[Node]
+    outputs: list[Node]
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__
@@ -39,6 +47,12 @@ Tensor = Variable | Constant
 
 class Node(gs.Node):  # type: ignore[misc]
     """An operator. `source` is the node of the file that it stems from: its metadata goes along with it."""
+
+    op: str
+    name: str
+    attrs: dict[str, Any]
+    inputs: list[Tensor]
+    outputs: list[Variable]
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__
@@ -56,8 +70,7 @@ class Node(gs.Node):  # type: ignore[misc]
         """An input, None where it is absent."""
         if position >= len(self.inputs) or self.inputs[position].name == "":
             return None
-        tensor: Tensor = self.inputs[position]
-        return tensor
+        return self.inputs[position]
 
 
 class Graph:

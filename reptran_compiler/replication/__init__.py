@@ -2,7 +2,16 @@
 
 from reptran_compiler.replication.binarisation import binarised, is_sign, sign_up
 from reptran_compiler.replication.carriers import CARRIERS, broadcasting, per_channel, pointwise, spatial
-from reptran_compiler.replication.copies import CannotReplicate, Copies, Decision, Plan, WeightMove, again, read_outputs, rebuilt
+from reptran_compiler.replication.copies import (
+    CannotReplicate,
+    Copies,
+    Decision,
+    Plan,
+    WeightMove,
+    again,
+    read_outputs,
+    rebuilt,
+)
 from reptran_compiler.replication.effects import averages, replicates
 from reptran_compiler.replication.facts import WideFacts, as_ints
 from reptran_compiler.replication.layers import Layers, few_zeros

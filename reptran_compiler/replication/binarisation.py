@@ -24,8 +24,7 @@ def sign_up(g: Graph, x: Tensor, dtype: Any) -> Tensor:
         mask = g.node("Not", [below], name="sign/mask").outputs[0]
     if g.opset >= 9:
         minus = g.constant("sign/minus", -np.ones((), dtype))
-        made: Tensor = g.node("Where", [mask, one, minus], name="sign").outputs[0]
-        return made
+        return g.node("Where", [mask, one, minus], name="sign").outputs[0]
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     cast = g.node("Cast", [mask], {"to": kind}, name="sign/cast").outputs[0]
     two = g.constant("sign/two", 2 * np.ones((), dtype))
@@ -40,8 +39,7 @@ def binarised(tensor: Tensor) -> Tensor | None:
         return None
     node: Node = tensor.inputs[0]
     if node.op_type == "Sign":
-        found: Tensor = node.inputs[0]
-        return found
+        return node.inputs[0]
     return _sibling(node)
 
 
@@ -68,15 +66,13 @@ def _not_below_zero(mask: Tensor) -> Tensor | None:
         compare = None if turned is None else _maker(turned.inputs[0], "Less")
     if compare is None or not _is(compare.inputs[1], 0.0):
         return None
-    found: Tensor = compare.inputs[0]
-    return found
+    return compare.inputs[0]
 
 
 def _maker(tensor: Tensor, op_type: str) -> Node | None:
     if isinstance(tensor, Constant) or not tensor.inputs or tensor.inputs[0].op_type != op_type:
         return None
-    found: Node = tensor.inputs[0]
-    return found
+    return tensor.inputs[0]
 
 
 def _is(tensor: Tensor, value: float) -> bool:

@@ -146,7 +146,8 @@ def _carrier(name: str, body: type) -> Rule:
 
 def _old_slope(m: Match, tensor: Tensor) -> bool:
     """Before opset 9, a PRelu slope of shape [C] belongs to axis 1."""
-    return m.root.op == "PRelu" and m.graph.opset < 9 and tensor is m.root.inputs[1] and len(m.context.shape(tensor)) == 1
+    slope = m.root.op == "PRelu" and tensor is m.root.inputs[1]
+    return slope and m.graph.opset < 9 and len(m.context.shape(tensor)) == 1
 
 
 def _listed(types: tuple[str, ...]) -> str:

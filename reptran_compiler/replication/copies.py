@@ -154,8 +154,7 @@ class Copies:
 
     def reads(self, node: Node) -> Tensor:
         """The map that a layer reads."""
-        found: Tensor = node.inputs[1 - self.roles.layers[node.name]]
-        return found
+        return node.inputs[1 - self.roles.layers[node.name]]
 
     def _decide(self, node: Node) -> str | None:
         if node.name in self.roles.layers and node.name not in self.decisions:
@@ -200,8 +199,7 @@ class Copies:
         axes = self.rank(tensor) if rank is None else rank
         repeats = [times if place == axis else 1 for place in range(axes)]
         node = g.node("Tile", [tensor, g.constant(f"{hint}/repeats", repeats, np.int64)], name=f"{hint}/Tile")
-        made: Tensor = node.outputs[0]
-        return made
+        return node.outputs[0]
 
     def stored(self, g: Graph, tensor: Constant, what: tuple[Any, ...], values: Array, suffix: str) -> Constant:
         """A constant made from another one, the same each time that the same is made of it."""
@@ -217,8 +215,7 @@ class Copies:
             return self.stored(g, tensor, ("tile", axis), np.tile(tensor.values, times), "wide")
         for reader in tensor.outputs:
             if reader.op == "Tile" and self.facts.derived(reader.outputs[0]) and self._tiles(reader, axis):
-                found: Tensor = reader.outputs[0]
-                return found
+                return reader.outputs[0]
         start = g.mark()
         made = self.tiled(g, tensor, axis, self.beta, tensor.name)
         self.facts.share(g.since(start))
@@ -229,8 +226,7 @@ class Copies:
         order = np.repeat(np.arange(self.beta), channels)
         index = g.constant(f"{tensor.name}/copies", order, np.int64)
         node = g.node("Gather", [tensor, index], {"axis": state.axis}, name=f"{tensor.name}/Gather")
-        made: Tensor = node.outputs[0]
-        return made
+        return node.outputs[0]
 
     def _tiles(self, node: Node, axis: int) -> bool:
         repeats = [self.beta if place == axis else 1 for place in range(self.rank(node.inputs[0]))]
@@ -270,8 +266,7 @@ class Copies:
         """
         dtype = self.facts.source(tensor).dtype
         if np.issubdtype(dtype, np.floating):
-            made: Tensor = g.node("Mean", self._cut(g, tensor, state), name=f"{tensor.name}/Mean").outputs[0]
-            return made
+            return g.node("Mean", self._cut(g, tensor, state), name=f"{tensor.name}/Mean").outputs[0]
         if not state.equal:
             raise CannotReplicate(f"the copies of {tensor.name!r} ({dtype}) may differ, and one value is needed")
         return self._cut(g, tensor, state)[0]
@@ -285,7 +280,8 @@ class Copies:
         for node in g.nodes:
             for name in captured(node.source) if node.source is not None else ():
                 if isinstance(self.facts.tags.get(name), Wide):
-                    raise CannotReplicate(f"a subgraph of {node.op_type} {node.name!r} reads {name!r}, which would be wide")
+                    place = f"a subgraph of {node.op_type} {node.name!r}"
+                    raise CannotReplicate(f"{place} reads {name!r}, which would be wide")
         for out in [tensor for tensor in g.outputs if self.wide(tensor) is not None]:
             name, state = out.name, self.facts.tags[out.name]
             mean = self.mean_behind(g, out, state)
@@ -321,8 +317,7 @@ def again(g: Graph, tensor: Tensor, old: Tensor, new: Tensor) -> Tensor:
         new if read is old else again(g, read, old, new) if not isinstance(read, Constant) and read.inputs else read
         for read in maker.inputs
     ]
-    made: Tensor = g.node(maker.op, inputs, maker.attrs, name=f"{maker.name}/again").outputs[0]
-    return made
+    return g.node(maker.op, inputs, maker.attrs, name=f"{maker.name}/again").outputs[0]
 
 
 def read_outputs(m: Match) -> list[Tensor]:

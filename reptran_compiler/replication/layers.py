@@ -21,8 +21,12 @@ _ZERO_SHARE, _ZERO_COUNT = 1e-3, 3
 _MOVES = frozenset(
     "MaxPool Reshape Flatten Transpose Squeeze Unsqueeze Identity Slice Split Concat Gather Expand Tile".split()
 )
-_KEEPS_RANGE = _MOVES | frozenset("AveragePool GlobalAveragePool GlobalMaxPool ReduceMean ReduceMax Pad Dropout".split())
-_NOT_NEGATIVE = frozenset("Relu Sigmoid HardSigmoid Abs Exp Softplus Softmax Sqrt ReduceL1 ReduceL2 ReduceSumSquare".split())
+_KEEPS_RANGE = _MOVES | frozenset(
+    "AveragePool GlobalAveragePool GlobalMaxPool ReduceMean ReduceMax Pad Dropout".split()
+)
+_NOT_NEGATIVE = frozenset(
+    "Relu Sigmoid HardSigmoid Abs Exp Softplus Softmax Sqrt ReduceL1 ReduceL2 ReduceSumSquare".split()
+)
 
 
 @dataclass

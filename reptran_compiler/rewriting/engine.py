@@ -152,20 +152,19 @@ class Engine:
             return None
         report = self.reports.setdefault(rule.name, RuleReport(rule.name))
         found = match(rule.pattern, self.graph, node)
-        if isinstance(found, Match):
-            found.facts, found.context = self.facts, self.context
-            found = self._rewritten(rule, found)
-        if isinstance(found, Mismatch):
-            report.missed[node.name] = found
+        made = self._rewritten(rule, found) if isinstance(found, Match) else found
+        if isinstance(made, Mismatch):
+            report.missed[node.name] = made
             return None
-        self._commit(found)
+        self._commit(made)
         report.applied.append(node.name)
         report.missed.pop(node.name, None)
-        last = found.new[0]
+        last = made.new[0]
         return node if isinstance(last, Constant) or not last.inputs else last.inputs[0]
 
     def _rewritten(self, rule: Rule, found: Match) -> Application | Mismatch:
         """What a rule makes of a match, checked; nothing stays beside the graph where it is turned down."""
+        found.facts, found.context = self.facts, self.context
         self.graph.adopt(())
         try:
             check, rewrite = rule.part("check"), rule.part("rewrite")
@@ -219,8 +218,9 @@ class Engine:
             return
         made.rule.effect.execute(made)
         if made.rule.cost is not None:
-            before = self._counted(made.before_region, [self.facts.source(t) for t in made.before_region.inputs.values()])
-            after = self._counted(made.after_region, [self.facts.of(t) for t in made.after_region.inputs.values()])
+            old, new = made.before_region, made.after_region
+            before = self._counted(old, [self.facts.source(tensor) for tensor in old.inputs.values()])
+            after = self._counted(new, [self.facts.of(tensor) for tensor in new.inputs.values()])
             wrong = made.rule.cost.violation(before, after)
             if wrong:
                 raise Refused(f"{made.place} {wrong}", made.rule, made)

@@ -102,11 +102,11 @@ def rule(
     if phase not in PHASES:
         raise TypeError(f"rule {name!r}: there is no phase {phase!r}, only {', '.join(PHASES)}")
 
-    def register(body: type) -> Rule:
+    def register(body: Any) -> Rule:
         for part in ("pattern", "rewrite", *effect.needs):
             if not callable(getattr(body, part, None)):
                 raise TypeError(f"rule {name!r} has no {part}, which {effect.kind!r} needs")
         summary = (body.__doc__ or "").strip().split("\n")[0]
-        return Rule(name, effect, cost, phase, order, body, build(getattr(body, "pattern")), summary)
+        return Rule(name, effect, cost, phase, order, body, build(body.pattern), summary)
 
     return register
