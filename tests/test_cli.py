@@ -72,7 +72,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_wrong_flags(flags: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(flags) == 2
-    assert words in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert words in said.err and said.out == ""
+    assert said.err.startswith("reptran-compile: ") and said.err.count("\n") == 1, "one line, not the whole usage"
 
 
 def test_every_exit_code_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,6 +197,12 @@ def test_rules_files_that_cannot_be_used(
     assert "--rules" in done.err and words in done.err and "Traceback" not in done.err
 
 
+def test_verbose_names_the_passes_that_were_applied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = compile_file(explained(), tmp_path, capsys, "-v")
+    assert done.code == 0, done.err
+    assert re.search(r"^passes applied: .*straight-through 1\b.*replicate-input 1\b", done.out, re.MULTILINE)
+
+
 def test_passes_are_listed_with_their_effects(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list-passes"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -211,6 +219,8 @@ def test_listed_passes_are_those_that_are_chosen_in_their_order(capsys: pytest.C
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == ["sign-from-cast", "sign-from-where"]
     assert main(["--list-passes", "--passes", "polish"]) == 2
     assert "'polish'" in capsys.readouterr().err
+    assert main(["--list-passes", "--passes", "sign-from-kast"]) == 2
+    assert "'sign-from-cast'" in capsys.readouterr().err, "the name that was meant"
 
 
 @pytest.mark.parametrize(
@@ -221,6 +231,9 @@ def test_listed_passes_are_those_that_are_chosen_in_their_order(capsys: pytest.C
         ("soft", ["boundary", "Softmax"]),
         ("residue", ["straight-through", "applied"]),
         ("pool", ["carry-pooling", "applied"]),
+        ("residue", ["in the canonical form, Sign", "takes its place", "carry-pointwise: applied"]),
+        ("tanh", ["not in the canonical form: straight-through at Add 'residue' does without it"]),
+        ("s", ["an output of Add 'residue'", "straight-through: applied"]),
     ],
 )
 def test_a_node_is_explained(node: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -264,7 +277,7 @@ def command(folder: Path, *words: str, stdin: bytes = b"") -> subprocess.Complet
     """The command in a process of its own, in a folder."""
     path = os.pathsep.join((str(ROOT), str(ROOT / "passes")))
     return subprocess.run(
-        [sys.executable, "-m", "reptran_compiler.cli.main", *words],
+        [sys.executable, "-m", "reptran_compiler", *words],
         cwd=folder,
         input=stdin,
         env={**os.environ, "PYTHONPATH": path},

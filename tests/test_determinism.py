@@ -14,7 +14,7 @@ from tiny_networks import joined
 from reptran_compiler import compile_model
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMAND = (sys.executable, "-m", "reptran_compiler.cli.main")
+COMMAND = (sys.executable, "-m", "reptran_compiler")
 
 
 def environment(**more: str) -> dict[str, str]:

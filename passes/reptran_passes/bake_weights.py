@@ -11,7 +11,7 @@ from reptran_compiler.rewriting import Match, preserves, rule
 
 @rule("bake-weights", effect=preserves(), phase="finish", order=20)
 class BakeWeights:
-    """The binarisation of a stored latent tensor becomes stored signs."""
+    """The binarisation of a stored latent tensor becomes stored signs (only with --weights binary)."""
 
     def pattern(p: Any) -> Any:
         return p.op("Sign Where Sub")

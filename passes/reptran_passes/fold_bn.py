@@ -12,7 +12,7 @@ from reptran_compiler.rewriting import Match, preserves, rule
 
 @rule("fold-bn", effect=preserves(), phase="finish", order=10)
 class FoldBatchNorm:
-    """An inference-mode BatchNormalization with stored statistics becomes one scale and one offset per channel."""
+    """An inference-mode BatchNormalization becomes one scale and one offset per channel (not with --bn keep)."""
 
     def pattern(p: Any, x: Any) -> Any:
         return p.BatchNormalization(x, *p.consts("scale bias mean var"), name="bn")

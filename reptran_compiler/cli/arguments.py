@@ -6,15 +6,21 @@ import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from reptran_compiler.version import __version__
+
+_DESCRIPTION = """\
+Bring a binary neural network in ONNX into its RepTran form: every inner layer
+reads beta times the channels with 1/beta of the filters, at equal weights and
+equal multiply-accumulates. The result has to be retrained."""
 
 _EXIT_CODES = """exit codes:
   0  done, and verified unless --no-verify
   1  nothing could be rewritten, or a check such as --strict failed
   2  wrong usage, or input that cannot be used
   3  verification failed; no model was written
-  4  an error of the compiler itself
+  4  an error of the compiler itself (130: interrupted)
 """
 
 
@@ -99,7 +105,7 @@ def check(arguments: Arguments) -> None:
     if arguments.list_passes:
         return
     if arguments.model is None:
-        raise UsageError("a MODEL is needed")
+        raise UsageError("a MODEL is needed: an ONNX file, or - for standard input")
     if arguments.output is None and not arguments.dry_run and arguments.explain is None:
         raise UsageError("an output is needed: -o OUT, or --dry-run to write none")
     if arguments.passes == ():
@@ -109,12 +115,19 @@ def check(arguments: Arguments) -> None:
         raise UsageError("only one of -o, --json and --map can go to standard output")
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong, without the whole usage in front of it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} ({self.prog} --help lists all options)\n")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="reptran-compile",
-        description="Bring a binary neural network in ONNX into its RepTran form: every inner layer reads "
-        "beta times the channels with 1/beta of the filters, at equal weights and equal work.",
+        usage="%(prog)s MODEL -o OUT [--beta B] [options]",
+        description=_DESCRIPTION,
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -141,7 +154,7 @@ def _add_rewriting(group: argparse._ArgumentGroup) -> None:
         "--fc",
         choices=["widen", "fold"],
         default="widen",
-        help="the classifier reads all copies (default), or their sum, with the weights it had",
+        help="the classifier reads all copies (default), or their mean with the weights it had",
     )
     group.add_argument(
         "--bn",
@@ -164,8 +177,8 @@ def _add_rewriting(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_passes(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--list-passes", action="store_true", help="show the passes and what they declare")
-    group.add_argument("--passes", metavar="A,B,...", help="run these passes only, in this order")
+    group.add_argument("--list-passes", action="store_true", help="show all passes and what they declare")
+    group.add_argument("--passes", metavar="A,B,...", help="run these passes only, in this order within each phase")
     group.add_argument(
         "--rules",
         action="append",
@@ -173,7 +186,9 @@ def _add_passes(group: argparse._ArgumentGroup) -> None:
         metavar="FILE.py",
         help="load further rules from a file (it is executed); may be repeated",
     )
-    group.add_argument("--explain", metavar="NODE", help="what each rule said of a node; writes no model")
+    group.add_argument(
+        "--explain", metavar="NODE", help="what became of a node, and what each pass said of it; writes no model"
+    )
 
 
 def _add_verification(group: argparse._ArgumentGroup) -> None:
@@ -201,7 +216,11 @@ def _add_reports(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("-q", "--quiet", action="store_true", help="print errors only")
     group.add_argument(
-        "-v", "--verbose", action="count", default=0, help="say more; a traceback for errors of the compiler"
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="name the passes that were applied, and every failure; tracebacks",
     )
 
 

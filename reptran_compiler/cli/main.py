@@ -13,6 +13,7 @@ from reptran_compiler.errors import CompileError, VerificationFailed
 from reptran_compiler.version import __version__
 
 if TYPE_CHECKING:
+    from reptran_compiler.pipeline import Transformation
     from reptran_compiler.reporting import Summary
 
 INTERNAL_ERROR = 4
@@ -84,22 +85,34 @@ def _compile(arguments: Arguments) -> int:
             print(f"  and {len(error.failures) - len(shown)} more (all with -v)", file=sys.stderr)
         return _stop(f"{error}\nno model was written", error.exit_code)
     _report(result.summary, arguments)
+    if arguments.verbose and not arguments.quiet and result.transformation is not None:
+        _report_passes(result.transformation, arguments)
     return 0
 
 
 def _report(summary: Summary, arguments: Arguments) -> None:
-    """Print the summary, on standard error where standard output is taken."""
+    """Print the summary."""
     from reptran_compiler.reporting import make_console, print_summary
 
     if arguments.quiet:
         return
-    taken = "-" in (arguments.output, arguments.json, arguments.map)
-    stream: IO[str] = sys.stderr if taken else sys.stdout
+    stream = _stream(arguments)
     if summary.status == "unchanged":
         for note in summary.notes:
             print(f"{summary.model}: {note}", file=stream)
         return
     print_summary(summary, make_console(stream))
+
+
+def _report_passes(transformation: Transformation, arguments: Arguments) -> None:
+    """Print how often each pass was applied."""
+    applied = [f"{each.rule} {len(each.applied)}" for each in transformation.reports if each.applied]
+    print(f"passes applied: {', '.join(applied)}", file=_stream(arguments))
+
+
+def _stream(arguments: Arguments) -> IO[str]:
+    """Where the report goes: standard error where a file takes standard output."""
+    return sys.stderr if "-" in (arguments.output, arguments.json, arguments.map) else sys.stdout
 
 
 def _stop(message: str, code: int) -> int:
@@ -120,7 +133,3 @@ def _unexpected(error: Exception, arguments: Arguments, words: Sequence[str]) ->
         f"reproduce with version {__version__}, Python {sys.version.split()[0]}: {command}",
         INTERNAL_ERROR,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 #: ``step(description, done, total)``: what is being worked on; ``total`` None where nobody can tell.
 Step = Callable[[str, int, "int | None"], None]
@@ -27,11 +27,12 @@ def progress(console: Console, *, quiet: bool = False) -> Iterator[Step]:
         yield silent
         return
     words = TextColumn("{task.description}", markup=False)
-    columns = (words, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("", total=None)
+    count = TextColumn("{task.fields[count]}", markup=False)
+    with Progress(words, BarColumn(), count, TimeElapsedColumn(), console=console, transient=True) as bars:
+        task = bars.add_task("starting", total=None, count="")
 
         def step(description: str, done: int = 0, total: int | None = None) -> None:
-            bars.update(task, description=description, completed=done, total=total)
+            bars.tasks[0].total = total  # `update` would keep the last one
+            bars.update(task, description=description, completed=done, count=f"{done}/{total}" if total else "")
 
         yield step

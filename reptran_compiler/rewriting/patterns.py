@@ -226,7 +226,7 @@ def _operator(
 ) -> Iterator[tuple[Bound, Nodes]]:
     label = p.name or "/".join(p.types)
     if not p.accepts(node):
-        why.append(Mismatch(label, node.name, f"is a {node.op_type}"))
+        why.append(Mismatch(label, node.name, f"is {node.op_type}"))
         return
     for attribute, wanted in p.attrs:
         value = node.attrs.get(attribute)
@@ -248,13 +248,14 @@ def _operator(
     if node.op in _COMMUTATIVE and len(node.inputs) == 2:
         orders.append(list(reversed(node.inputs)))
     for order in orders:
-        yield from _inputs(p, 0, order, bound, nodes, why)
+        yield from _inputs(p, 0, order, node, bound, nodes, why)
 
 
 def _inputs(
     p: Operator,
     index: int,
     order: list[Tensor],
+    reader: Node,
     bound: Bound,
     nodes: Nodes,
     why: list[Mismatch],
@@ -263,30 +264,31 @@ def _inputs(
         yield bound, nodes
         return
     tensor = order[index] if index < len(order) and order[index].name != "" else None
-    for now, seen in _one(p.inputs[index], tensor, bound, nodes, why):
-        yield from _inputs(p, index + 1, order, now, seen, why)
+    for now, seen in _one(p.inputs[index], tensor, reader, bound, nodes, why):
+        yield from _inputs(p, index + 1, order, reader, now, seen, why)
 
 
 def _one(
     p: Pattern,
     tensor: Tensor | None,
+    reader: Node,
     bound: Bound,
     nodes: Nodes,
     why: list[Mismatch],
 ) -> Iterator[tuple[Bound, Nodes]]:
     if isinstance(p, Either):
         for choice in p.choices:
-            yield from _one(choice, tensor, bound, nodes, why)
+            yield from _one(choice, tensor, reader, bound, nodes, why)
     elif isinstance(p, Operator):
         if tensor is None or not tensor.inputs:
-            why.append(Mismatch(p.name or p.types[0], tensor.name if tensor else "", "no operator makes it"))
+            why.append(Mismatch(p.name or p.types[0], tensor.name if tensor else reader.name, "no operator makes it"))
             return
         yield from _operator(p, tensor.inputs[0], bound, nodes, why)
     elif tensor is None:
         if p.optional:
             yield bound, nodes
         else:
-            why.append(Mismatch(p.name, "", "is absent"))
+            why.append(Mismatch(p.name or "operand", reader.name, "is absent"))
     elif p.constant and not isinstance(tensor, Constant):
         why.append(Mismatch(p.name or "constant", tensor.name, "is not a constant"))
     elif p.test is not None and not p.test(tensor):

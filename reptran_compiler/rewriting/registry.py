@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 import runpy
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
@@ -47,7 +48,9 @@ def select(rules: Sequence[Rule], names: Sequence[str]) -> tuple[Rule, ...]:
     known = {rule.name: rule for rule in rules}
     for name in names:
         if name not in known:
-            raise NoSuchRule(f"--passes {name!r}: no such pass; there are {', '.join(known)}")
+            close = ", ".join(map(repr, get_close_matches(name, known)))
+            similar = f", only {close}" if close else ""
+            raise NoSuchRule(f"--passes {name!r}: there is no such pass{similar} (--list-passes shows all)")
     return tuple(known[name] for name in dict.fromkeys(names))
 
 
