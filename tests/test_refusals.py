@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -189,7 +190,7 @@ def test_what_no_rule_carries_is_a_boundary_with_a_reason(
 ) -> None:
     done = compile_file(BOUNDARIES[name](), tmp_path, capsys)
     assert done.code == 0, done.err
-    assert f"{name}: " in done.out and ("no rule" in done.out or "over the channels" in done.out) and "verified: " in done.out
+    assert re.search(f"{name}: .*(no rule|over the channels)", done.out) and "verified: " in done.out
     assert any(each.name == name for each in done.model.graph.node)
 
 

@@ -7,15 +7,8 @@ from typing import Any
 import numpy as np
 
 from reptran_compiler.model import Constant, Graph, Tensor
-from reptran_compiler.replication import CARRIERS, Wide, as_ints, rebuilt, replicates
+from reptran_compiler.replication import CARRIERS, Wide, as_ints, rebuilt, replicates, wide_operand
 from reptran_compiler.rewriting import Match, Tagged, reparametrises, rule
-
-
-def _state(m: Match) -> Wide:
-    state: Wide | None = m.context.wide(m.root.inputs[0])
-    m.require(state is not None and state.outer == 1, "the copies lie interleaved")
-    assert state is not None
-    return state
 
 
 def _pads(m: Match) -> list[int]:
@@ -37,7 +30,7 @@ def _pads(m: Match) -> list[int]:
 
 
 def _on_channels(m: Match) -> bool:
-    axis, pads = _state(m).axis, _pads(m)
+    axis, pads = wide_operand(m, blocks=True).axis, _pads(m)
     return bool(pads[axis] or pads[axis + len(pads) // 2])
 
 
@@ -53,7 +46,7 @@ class PadChannels:
         m.require(m.root.attrs.get("mode", "constant") == "constant", "pads channels with others' values")
 
     def rewrite(m: Match, g: Graph) -> Tagged:
-        state, pads, beta, root = _state(m), _pads(m), m.context.beta, m.root
+        state, pads, beta, root = wide_operand(m, blocks=True), _pads(m), m.context.beta, m.root
         low, high = pads[state.axis], pads[state.axis + len(pads) // 2]
         wide = list(pads)
         wide[state.axis], wide[state.axis + len(pads) // 2] = low * beta, high * beta
@@ -67,7 +60,7 @@ class PadChannels:
     def witness(m: Match, g: Graph) -> Tensor:
         """The narrow pads, applied beta times."""
         tensor = m.root.inputs[0]
-        pads, axis = _pads(m), _state(m).axis
+        pads, axis = _pads(m), wide_operand(m, blocks=True).axis
         half = len(pads) // 2
         for turn in range(m.context.beta):
             some = [value if turn == 0 or place % half == axis else 0 for place, value in enumerate(pads)]
@@ -91,4 +84,4 @@ class Pad:
         m.require(not _on_channels(m), "pads channels")
 
     def rewrite(m: Match, g: Graph) -> Tagged:
-        return Tagged(m.root.outputs[0], _state(m))
+        return Tagged(m.root.outputs[0], wide_operand(m, blocks=True))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from reptran_compiler.model import Constant, Graph, Tensor
-from reptran_compiler.replication import CARRIERS, Wide, as_ints, replicates
+from reptran_compiler.replication import CARRIERS, Wide, as_ints, replicates, wide_operand
 from reptran_compiler.rewriting import Match, Tagged, reparametrises, rule
 
 _TYPES = (
@@ -29,13 +29,6 @@ def _axes(m: Match) -> list[int]:
     return [axis % rank for axis in axes]
 
 
-def _state(m: Match) -> Wide:
-    state: Wide | None = m.context.wide(m.root.inputs[0])
-    m.require(state is not None, "reads no wide map")
-    assert state is not None
-    return state
-
-
 @rule("carry-reduction", effect=replicates(), phase="replicate", order=CARRIERS)
 class Reduction:
     """A reduction over other axes than the channels: each copy alone."""
@@ -44,10 +37,10 @@ class Reduction:
         return p.op(_TYPES)
 
     def check(m: Match) -> None:
-        m.require(_state(m).axis not in _axes(m), "reduces the channels")
+        m.require(wide_operand(m).axis not in _axes(m), "reduces the channels")
 
     def rewrite(m: Match, g: Graph) -> Tagged:
-        state, axis = _state(m), _state(m).axis
+        state, axis = wide_operand(m), wide_operand(m).axis
         if not m.root.attrs.get("keepdims", 1):
             axis -= sum(1 for each in _axes(m) if each < axis)
         return Tagged(m.root.outputs[0], Wide(axis, state.size, state.outer, state.equal))
@@ -61,14 +54,14 @@ class ChannelReduction:
         return p.op(_TYPES)
 
     def check(m: Match) -> None:
-        m.require(_state(m).axis in _axes(m), "does not reduce the channels")
+        m.require(wide_operand(m).axis in _axes(m), "does not reduce the channels")
 
     def rewrite(m: Match, g: Graph) -> Tensor:
         return m.root.outputs[0]
 
     def witness(m: Match, g: Graph) -> Tensor:
         """The same reduction of the copies side by side."""
-        state = _state(m)
+        state = wide_operand(m)
         places = state.order(m.context.beta).reshape(-1)
         if m.root.op in ("ArgMax", "ArgMin"):
             places = np.sort(places)

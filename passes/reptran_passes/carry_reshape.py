@@ -8,16 +8,8 @@ from typing import Any
 import numpy as np
 
 from reptran_compiler.model import Constant, Graph, Tensor
-from reptran_compiler.replication import CARRIERS, Wide, as_ints, rebuilt, replicates
+from reptran_compiler.replication import CARRIERS, Wide, as_ints, rebuilt, replicates, wide_operand
 from reptran_compiler.rewriting import Match, Tagged, rule
-
-
-def _state(m: Match) -> Wide:
-    state: Wide | None = m.context.wide(m.root.inputs[0])
-    m.require(state is not None, "reads no wide map")
-    m.require(not any(m.context.wide(t) is not None for t in m.root.inputs[1:]), "its target depends on a wide map")
-    assert state is not None
-    return state
 
 
 def _landing(m: Match) -> Wide:
@@ -27,7 +19,7 @@ def _landing(m: Match) -> Wide:
     can carry them if it begins at or before a run and ends inside or with it; of several, the innermost that begins
     with the run and is longer than 1 is the channels' (of runs of single channels, the axis where they were).
     """
-    state = _state(m)
+    state = wide_operand(m)
     before, after = m.context.shape(m.root.inputs[0]), m.context.shape(m.root.outputs[0])
     m.require(0 not in before, "reads an empty map")
     inner = state.size // state.outer
@@ -56,7 +48,7 @@ class Transpose:
         return p.Transpose()
 
     def rewrite(m: Match, g: Graph) -> Tagged:
-        state, rank = _state(m), m.context.rank(m.root.inputs[0])
+        state, rank = wide_operand(m), m.context.rank(m.root.inputs[0])
         perm = list(m.root.attrs.get("perm", range(rank - 1, -1, -1)))
         return Tagged(m.root.outputs[0], Wide(perm.index(state.axis), state.size, state.outer, state.equal))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reptran_compiler.model import Graph
-from reptran_compiler.replication import CARRIERS, rebuilt, replicates
+from reptran_compiler.replication import CARRIERS, rebuilt, replicates, wide_operand
 from reptran_compiler.rewriting import Match, Tagged, rule
 from reptran_passes.carry_reshape import widened_target
 
@@ -18,9 +18,7 @@ class Resize:
         return p.op("Resize Upsample")
 
     def check(m: Match) -> None:
-        state = m.context.wide(m.root.inputs[0])
-        m.require(state is not None and state.outer == 1, "the copies lie interleaved")
-        m.require(not any(m.context.wide(t) is not None for t in m.root.inputs[1:]), "its sizes depend on a wide map")
+        state = wide_operand(m, blocks=True)
         before, after = (m.context.shape(t)[state.axis] for t in (m.root.inputs[0], m.root.outputs[0]))
         m.require(before == after, "resizes the channel axis")
 

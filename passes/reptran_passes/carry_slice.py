@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from reptran_compiler.model import Constant, Graph, Tensor
-from reptran_compiler.replication import CARRIERS, Wide, as_ints, rebuilt, replicates
+from reptran_compiler.replication import CARRIERS, Wide, as_ints, rebuilt, replicates, wide_operand
 from reptran_compiler.rewriting import Match, Tagged, reparametrises, rule
 
 
@@ -49,13 +49,6 @@ def _bounds(m: Match) -> Bounds:
     return Bounds(tuple(starts), tuple(ends), tuple(axis % rank for axis in axes), tuple(steps))
 
 
-def _state(m: Match) -> Wide:
-    state: Wide | None = m.context.wide(m.root.inputs[0])
-    m.require(state is not None and state.outer == 1, "the copies lie interleaved")
-    assert state is not None
-    return state
-
-
 def _with_bounds(m: Match, g: Graph, bounds: Bounds) -> Tensor:
     """The Slice with other bounds."""
     root = m.root
@@ -75,12 +68,12 @@ class SliceChannels:
         return p.Slice()
 
     def check(m: Match) -> None:
-        state = _state(m)
+        state = wide_operand(m, blocks=True)
         found = _bounds(m).at(state.axis, state.size)
         m.require(found is not None and found[2] == 1, "does not slice the channels with step 1")
 
     def rewrite(m: Match, g: Graph) -> Tagged:
-        state, bounds, beta = _state(m), _bounds(m), m.context.beta
+        state, bounds, beta = wide_operand(m, blocks=True), _bounds(m), m.context.beta
         place = bounds.axes.index(state.axis)
         first, last, _ = bounds.at(state.axis, state.size) or (0, 0, 1)
         starts, ends = list(bounds.starts), list(bounds.ends)
@@ -90,7 +83,7 @@ class SliceChannels:
         return Tagged(made, Wide(state.axis, size, 1, state.equal and size == state.size))
 
     def witness(m: Match, g: Graph) -> Tensor:
-        state, bounds, beta = _state(m), _bounds(m), m.context.beta
+        state, bounds, beta = wide_operand(m, blocks=True), _bounds(m), m.context.beta
         kept = bounds.places(state.axis, state.size)
         order = [beta * kept.start + place for place in range(beta * len(kept))]
         return _gathered(m, g, state.axis, order)
@@ -104,12 +97,12 @@ class Slice:
         return p.Slice()
 
     def check(m: Match) -> None:
-        state = _state(m)
+        state = wide_operand(m, blocks=True)
         found = _bounds(m).at(state.axis, state.size)
         m.require(found is None or found[2] != 1, "slices the channels with step 1")
 
     def rewrite(m: Match, g: Graph) -> Tagged:
-        state, bounds = _state(m), _bounds(m)
+        state, bounds = wide_operand(m, blocks=True), _bounds(m)
         found = bounds.at(state.axis, state.size)
         if found is None:
             return Tagged(m.root.outputs[0], state)

@@ -5,17 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from reptran_compiler.model import Constant, Graph
-from reptran_compiler.replication import CARRIERS, Wide, as_ints, rebuilt, replicates
+from reptran_compiler.replication import CARRIERS, Wide, as_ints, rebuilt, replicates, wide_operand
 from reptran_compiler.rewriting import Match, Tagged, rule
 from reptran_passes.carry_reshape import widened_target
-
-
-def _state(m: Match) -> Wide:
-    state: Wide | None = m.context.wide(m.root.inputs[0])
-    m.require(state is not None, "reads no wide map")
-    m.require(not any(m.context.wide(t) is not None for t in m.root.inputs[1:]), "an operand besides the first is wide")
-    assert state is not None
-    return state
 
 
 @rule("carry-softmax", effect=replicates(), phase="replicate", order=CARRIERS)
@@ -26,7 +18,7 @@ class Softmax:
         return p.op("Softmax LogSoftmax Hardmax")
 
     def rewrite(m: Match, g: Graph) -> Tagged:
-        state, modern = _state(m), g.opset >= 13
+        state, modern = wide_operand(m), g.opset >= 13
         axis = int(m.root.attrs.get("axis", -1 if modern else 1)) % m.context.rank(m.root.inputs[0])
         m.require(axis != state.axis if modern else axis > state.axis, "normalises over the channels")
         return Tagged(m.root.outputs[0], state)
@@ -40,7 +32,7 @@ class Gather:
         return p.Gather()
 
     def rewrite(m: Match, g: Graph) -> Tagged:
-        state, axis = _state(m), int(m.root.attrs.get("axis", 0)) % m.context.rank(m.root.inputs[0])
+        state, axis = wide_operand(m), int(m.root.attrs.get("axis", 0)) % m.context.rank(m.root.inputs[0])
         m.require(axis != state.axis, "picks channels")
         shift = m.context.rank(m.root.inputs[1]) - 1 if axis < state.axis else 0
         return Tagged(m.root.outputs[0], Wide(state.axis + shift, state.size, state.outer, state.equal))
@@ -54,7 +46,7 @@ class Tile:
         return p.Tile()
 
     def rewrite(m: Match, g: Graph) -> Tagged:
-        state = _state(m)
+        state = wide_operand(m)
         repeats = m.root.inputs[1]
         m.require(isinstance(repeats, Constant) and as_ints(repeats.values)[state.axis] == 1, "may repeat channels")
         return Tagged(m.root.outputs[0], state)
@@ -68,7 +60,7 @@ class Expand:
         return p.Expand()
 
     def rewrite(m: Match, g: Graph) -> Tagged:
-        state, out, target = _state(m), m.root.outputs[0], m.root.inputs[1]
+        state, out, target = wide_operand(m), m.root.outputs[0], m.root.inputs[1]
         axis = state.axis + m.context.rank(out) - m.context.rank(m.root.inputs[0])
         m.require(m.context.shape(out)[axis] == state.size, "repeats channels")
         place = axis - (m.context.rank(out) - m.context.shape(target)[0])
@@ -87,7 +79,7 @@ class Quantization:
         return p.op("QuantizeLinear DequantizeLinear")
 
     def rewrite(m: Match, g: Graph) -> Tagged:
-        state, inputs = _state(m), list(m.root.inputs)
+        state, inputs = wide_operand(m), list(m.root.inputs)
         axis = int(m.root.attrs.get("axis", 1)) % max(1, m.context.rank(inputs[0]))
         m.require(not m.root.attrs.get("block_size", 0), "has a scale for each block")
         for place, tensor in enumerate(inputs[1:], 1):

@@ -7,15 +7,8 @@ from typing import Any
 import numpy as np
 
 from reptran_compiler.model import Graph, Tensor
-from reptran_compiler.replication import CARRIERS, Wide, rebuilt, replicates
+from reptran_compiler.replication import CARRIERS, Wide, rebuilt, replicates, wide_operand
 from reptran_compiler.rewriting import Match, Tagged, reparametrises, rule
-
-
-def _state(m: Match) -> Wide:
-    state: Wide | None = m.context.wide(m.root.inputs[0])
-    m.require(state is not None and state.outer == 1, "the copies lie interleaved")
-    assert state is not None
-    return state
 
 
 def _along(m: Match) -> int:
@@ -30,7 +23,7 @@ class SplitChannels:
         return p.Split()
 
     def check(m: Match) -> None:
-        m.require(_state(m).axis == _along(m), "is not along the channels")
+        m.require(wide_operand(m, blocks=True).axis == _along(m), "is not along the channels")
 
     def rewrite(m: Match, g: Graph) -> list[Tagged]:
         axis = _along(m)
@@ -63,7 +56,7 @@ class Split:
         return p.Split()
 
     def check(m: Match) -> None:
-        m.require(_state(m).axis != _along(m), "is along the channels")
+        m.require(wide_operand(m, blocks=True).axis != _along(m), "is along the channels")
 
     def rewrite(m: Match, g: Graph) -> list[Tagged]:
-        return [Tagged(out, _state(m)) for out in m.root.outputs]
+        return [Tagged(out, wide_operand(m, blocks=True)) for out in m.root.outputs]

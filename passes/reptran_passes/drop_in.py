@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reptran_compiler.model import Graph, Tensor
-from reptran_compiler.replication import Wide
+from reptran_compiler.replication import Wide, groups
 from reptran_compiler.rewriting import Cost, Match, reparametrises, rule
 from reptran_passes.replicate_input import channels, rearranged, sum_of_blocks
 
@@ -23,19 +23,16 @@ class DropIn:
 
     def rewrite(m: Match, g: Graph) -> Tensor:
         copies, rank = m.context, m.context.rank(m.root.outputs[0])
-        axis = 1 if m.layer.op == "Conv" else copies.rank(m.x) - 1
-        reads = copies.tiled(g, m.x, axis, copies.beta, f"{m.layer.name}/in")
+        reads = copies.tiled(g, m.x, copies.contracted(m.layer), copies.beta, f"{m.layer.name}/in")
         weight = rearranged(copies, g, m.layer)
         made = g.node(m.layer.op, [reads, weight], m.layer.attrs, like=m.layer).outputs[0]
         return copies.tiled(g, made, copies.channels(m.layer), copies.beta, m.layer.name, rank)  # type: ignore[no-any-return]
 
     def witness(m: Match, g: Graph) -> Tensor:
-        copies, axis = m.context, 1 if m.layer.op == "Conv" else m.context.rank(m.x) - 1
+        copies, axis = m.context, m.context.contracted(m.layer)
         size = copies.shape(m.x)[axis]
-        order = Wide(axis, size, int(m.layer.attrs.get("group", 1)) if m.layer.op == "Conv" else 1).order(copies.beta)
+        order = Wide(axis, size, groups(m.layer)).order(copies.beta)
         blocks = [channels(g, m.x, places % size, axis) for places in order]
         narrow = sum_of_blocks(g, m.layer, blocks, m.facts.value(m.w), copies.beta)
         axis = copies.channels(m.layer)
         return g.node("Concat", [narrow] * copies.beta, {"axis": axis}, name="witness").outputs[0]
-
-

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
-from reptran_compiler.replication import Copies, Distinct, WeightMove, Wide, again, binarised
+from reptran_compiler.replication import Copies, Distinct, WeightMove, Wide, again, binarised, groups
 from reptran_compiler.rewriting import Cost, Match, Tagged, reparametrises, rule
 
 Array = NDArray[Any]
@@ -35,7 +35,7 @@ class ReplicateInput:
 
     def rewrite(m: Match, g: Graph) -> Tagged:
         copies = m.context
-        axis = 1 if m.layer.op == "Conv" else copies.rank(m.x) - 1
+        axis = copies.contracted(m.layer)
         reads = m.x if copies.wide(m.x) is not None else copies.repeated(g, m.x, axis)
         weight = rearranged(copies, g, m.layer)
         out = g.node(m.layer.op, [reads, weight], m.layer.attrs, like=m.layer).outputs[0]
@@ -44,11 +44,10 @@ class ReplicateInput:
 
     def witness(m: Match, g: Graph) -> Tensor:
         copies = m.context
-        state = copies.wide(m.x)
-        axis = 1 if m.layer.op == "Conv" else copies.rank(m.x) - 1
+        state, axis = copies.wide(m.x), copies.contracted(m.layer)
         size = copies.shape(m.x)[axis]
         reads = m.x if state is not None else copies.repeated(g, m.x, axis)
-        blocks = int(m.layer.attrs.get("group", 1)) if m.layer.op == "Conv" else state.outer if state is not None else 1
+        blocks = state.outer if state is not None and m.layer.op != "Conv" else groups(m.layer)
         order = Wide(axis, size, blocks).order(copies.beta)
         weight = m.facts.value(m.w)
         return sum_of_blocks(g, m.layer, [channels(g, reads, places, axis) for places in order], weight, copies.beta)
@@ -62,10 +61,9 @@ def channels(g: Graph, tensor: Tensor, places: Array, axis: int) -> Tensor:
 
 def sum_of_blocks(g: Graph, layer: Node, copies: Sequence[Tensor], weight: Array, beta: int) -> Tensor:
     """`sum over r of Conv(x(r); W(r))`, with W(r) the r-th block of rows of W (of each group of W)."""
-    groups = int(layer.attrs.get("group", 1)) if layer.op == "Conv" else 1
     last = layer.op != "Conv" and not layer.attrs.get("transB", 0)
     rows = weight.T if last else weight
-    blocks = rows.reshape(groups, beta, rows.shape[0] // groups // beta, *rows.shape[1:])
+    blocks = rows.reshape(groups(layer), beta, -1, *rows.shape[1:])
     total: Tensor | None = None
     for r, copy in enumerate(copies):
         part = np.ascontiguousarray(blocks[:, r].reshape(-1, *rows.shape[1:]))
@@ -101,8 +99,8 @@ def _move(copies: Copies, layer: Node, stored: Constant) -> WeightMove:
         columns, filters = shape[0] // outer, shape[1] // beta
         split = (outer, columns, beta, filters)
         return WeightMove(layer.name, stored.name, "", split, (0, 2, 1, 3), (beta * shape[0], filters))
-    groups = int(layer.attrs.get("group", 1)) if layer.op == "Conv" else 1
-    filters, columns, rest = shape[0] // groups // beta, shape[1] // outer, shape[2:]
-    split = (groups, beta, filters, outer, columns, *rest)
+    parts, columns, rest = groups(layer), shape[1] // outer, shape[2:]
+    filters = shape[0] // parts // beta
+    split = (parts, beta, filters, outer, columns, *rest)
     order = (0, 2, 3, 1, 4, *range(5, 5 + len(rest)))
-    return WeightMove(layer.name, stored.name, "", split, order, (groups * filters, beta * shape[1], *rest))
+    return WeightMove(layer.name, stored.name, "", split, order, (parts * filters, beta * shape[1], *rest))

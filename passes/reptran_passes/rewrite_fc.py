@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reptran_compiler.model import Constant, Graph, Tensor
-from reptran_compiler.replication import again, averages, binarised
+from reptran_compiler.replication import again, averages, binarised, groups
 from reptran_compiler.rewriting import Match, rule
 
 Array = NDArray[Any]
@@ -65,8 +65,7 @@ class RewriteFC:
         if not binary:
             return out
         share = g.constant(f"{m.layer.name}/share", np.asarray(1 / beta, m.facts.source(m.root.outputs[0]).dtype))
-        out = g.node("Mul", [out, share], name=f"{m.layer.name}/mean").outputs[0]
-        return out
+        return g.node("Mul", [out, share], name=f"{m.layer.name}/mean").outputs[0]
 
 
 def widened_columns(m: Match, weight: Array) -> Array:
@@ -83,11 +82,10 @@ def widened_columns(m: Match, weight: Array) -> Array:
 def _cannot_widen(m: Match) -> str | None:
     """Why a classifier's weights cannot be widened; None where they can."""
     reads = m.context.reads(m.layer)
-    axis = 1 if m.layer.op == "Conv" else m.context.rank(reads) - 1
     if _position(m) == 0:
         return "its weights stand on the left"
-    if m.layer.op == "Conv" and m.layer.attrs.get("group", 1) > 1:
+    if groups(m.layer) > 1:
         return "it is grouped"
-    if m.layer.attrs.get("transA", 0) or m.context.wide(reads).axis != axis:
+    if m.layer.attrs.get("transA", 0) or m.context.wide(reads).axis != m.context.contracted(m.layer):
         return "it does not contract the channel axis"
     return None

@@ -9,8 +9,10 @@ from reptran_compiler.replication.copies import (
     Plan,
     WeightMove,
     again,
+    groups,
     read_outputs,
     rebuilt,
+    wide_operand,
 )
 from reptran_compiler.replication.effects import averages, replicates
 from reptran_compiler.replication.facts import WideFacts, as_ints
@@ -36,6 +38,7 @@ __all__ = [
     "binarised",
     "broadcasting",
     "few_zeros",
+    "groups",
     "find_roles",
     "is_sign",
     "per_channel",
@@ -45,4 +48,5 @@ __all__ = [
     "replicates",
     "sign_up",
     "spatial",
+    "wide_operand",
 ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from reptran_compiler.model import Constant, Graph, Tensor
-from reptran_compiler.replication.copies import read_outputs, rebuilt
+from reptran_compiler.replication.copies import read_outputs, rebuilt, wide_operand
 from reptran_compiler.replication.effects import replicates
 from reptran_compiler.replication.state import Wide
 from reptran_compiler.rewriting import Match, Rule, Tagged, rule
@@ -34,11 +34,7 @@ def pointwise(*types: str, name: str | None = None) -> Rule:
             return p.op(" ".join(types))
 
         def rewrite(m: Match, g: Graph) -> list[Tagged]:
-            copies = m.context
-            state = copies.wide(m.root.inputs[0])
-            m.require(state is not None, "its first operand is not wide")
-            others = m.root.inputs[1:]
-            m.require(not any(copies.wide(tensor) for tensor in others), "an operand besides the first is wide")
+            state = wide_operand(m)
             return [Tagged(out, state) for out in read_outputs(m)]
 
     Pointwise.__doc__ = f"{_listed(types)}: each copy alone."
@@ -105,11 +101,10 @@ def per_channel(op_type: str, *operands: int, name: str | None = None) -> Rule:
 
         def rewrite(m: Match, g: Graph) -> list[Tagged]:
             copies, root = m.context, m.root
-            state = copies.wide(root.inputs[0])
-            m.require(state is not None and state.axis == 1 and state.outer == 1, "its channels are not on axis 1")
+            state = wide_operand(m, blocks=True)
+            m.require(state.axis == 1, "its channels are not on axis 1")
             inputs = list(root.inputs)
             for place in operands:
-                m.require(copies.wide(inputs[place]) is None, "a parameter is wide", inputs[place])
                 inputs[place] = copies.repeated(g, inputs[place], 0)
             m.require(len(read_outputs(m)) == 1, "a second output is read")
             return [Tagged(rebuilt(m, g, inputs)[0], state)]
@@ -131,8 +126,8 @@ def spatial(*types: str, name: str | None = None) -> Rule:
             return p.op(" ".join(types))
 
         def rewrite(m: Match, g: Graph) -> list[Tagged]:
-            state = m.context.wide(m.root.inputs[0])
-            m.require(state is not None and state.axis == 1 and state.outer == 1, "its channels are not on axis 1")
+            state = wide_operand(m, blocks=True)
+            m.require(state.axis == 1, "its channels are not on axis 1")
             m.require(len(read_outputs(m)) == 1, "a second output is read")
             return [Tagged(m.root.outputs[0], state)]
 

@@ -142,6 +142,10 @@ class Copies:
         """The channel axis of a layer's maps: 1 of a convolution, the last of a linear layer."""
         return 1 if node.op == "Conv" else self.rank(node.outputs[0]) - 1
 
+    def contracted(self, node: Node) -> int:
+        """The axis of the map that a layer reads, over which it sums."""
+        return 1 if node.op == "Conv" else self.rank(self.reads(node)) - 1
+
     # -- layers ----------------------------------------------------------------------------------------------
 
     def role(self, node: Node) -> str | None:
@@ -181,10 +185,10 @@ class Copies:
             return "depthwise", ""
         if self.roles.layers[node.name] == 0:
             return "boundary", "its weights stand on the left"
-        filters = self._filters(node) // (int(node.attrs.get("group", 1)) if node.op == "Conv" else 1)
+        filters = self._filters(node) // groups(node)
         if filters % self.beta:
             return "boundary", f"{filters} filters are not divisible by beta {self.beta}"
-        if state is not None and state.axis != (1 if node.op == "Conv" else self.rank(reads) - 1):
+        if state is not None and state.axis != self.contracted(node):
             return "boundary", "does not contract the channel axis"
         return "repconv", ""
 
@@ -308,6 +312,25 @@ class Copies:
         else:
             node = g.node("Split", [tensor], {"axis": state.axis, "split": sizes}, name=hint, outputs=self.beta)
         return list(node.outputs)
+
+
+def groups(layer: Node) -> int:
+    """A convolution's number of groups; 1 of a linear layer."""
+    return int(layer.attrs.get("group", 1)) if layer.op == "Conv" else 1
+
+
+def wide_operand(m: Match, *, blocks: bool = False) -> Wide:
+    """How the first operand of a match's root is wide; the match is turned down where it is not, or another one is.
+
+    Args:
+        m: the match.
+        blocks: whether the copies have to lie as blocks along the channel axis.
+    """
+    state: Wide | None = m.context.wide(m.root.inputs[0])
+    m.require(not any(m.context.wide(tensor) for tensor in m.root.inputs[1:]), "reads another wide map")
+    if state is None or (blocks and state.outer != 1):
+        m.turn_down("reads no wide map" if state is None else "its copies lie interleaved")
+    return state
 
 
 def again(g: Graph, tensor: Tensor, old: Tensor, new: Tensor) -> Tensor:

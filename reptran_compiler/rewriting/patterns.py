@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
 
@@ -139,8 +139,11 @@ class Match:
     def require(self, condition: bool, reason: str, at: Node | Tensor | None = None) -> None:
         """Turn the match down, with a reason, where a condition does not hold."""
         if not condition:
-            where = at if at is not None else self.root
-            raise RequirementNotMet(Mismatch("check", where.name, reason))
+            self.turn_down(reason, at)
+
+    def turn_down(self, reason: str, at: Node | Tensor | None = None) -> NoReturn:
+        """Turn the match down, with a reason."""
+        raise RequirementNotMet(Mismatch("check", (at if at is not None else self.root).name, reason))
 
 
 class PatternBuilder:
