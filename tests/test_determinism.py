@@ -68,6 +68,7 @@ from reptran_compiler.model import writing
 def interrupt(*_, **__):
     os.kill(os.getpid(), signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
 moment, *words = sys.argv[1:]
 if moment == "writing":
     writing._settle = interrupt

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from test_symbolic import BIG, FLOAT, INT64, Graph, assert_holds, is_known
@@ -111,6 +112,10 @@ SPELLINGS: dict[str, tuple[int, Build]] = {
     ),
 }
 
+#: Valid spellings that an onnxruntime as old as Python 3.10's refuses.
+OLD = ort.__version__.startswith(("1.20.", "1.21.", "1.22.", "1.23."))
+REFUSED = {"split unevenly", "sum of nothing"} if OLD else set()
+
 
 @pytest.mark.parametrize("case", SPELLINGS)
 def test_each_spelling_of_an_operator_is_followed(case: str) -> None:
@@ -118,7 +123,7 @@ def test_each_spelling_of_an_operator_is_followed(case: str) -> None:
     g = Graph(["N", 4, "H", "W"], opset)
     result = build(g)
     g.add("Shape", result)
-    symbols = assert_holds(g.model(), SIZES, all_run=True)
+    symbols = assert_holds(g.model(), SIZES, all_run=case not in REFUSED)
     assert all(is_known(size) for size in symbols.shapes[result])
 
 
