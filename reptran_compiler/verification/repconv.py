@@ -8,8 +8,8 @@ import numpy as np
 from onnx import NodeProto
 
 from reptran_compiler.runtime import TensorFact
+from reptran_compiler.verification.carrying import Walk
 from reptran_compiler.verification.copies import Copies
-from reptran_compiler.verification.operators import Walk
 from reptran_compiler.verification.protograph import NodeView, ProtoGraph
 
 

@@ -10,6 +10,7 @@ import onnx
 from onnx import NodeProto
 
 from reptran_compiler.runtime import TensorFact, is_float
+from reptran_compiler.verification.carrying import Layout
 from reptran_compiler.verification.copies import Boundary, CannotSpecify, Copies, Emitter, UnequalIntegers
 from reptran_compiler.verification.cutpoints import CutPoint
 from reptran_compiler.verification.layers import (
@@ -22,7 +23,7 @@ from reptran_compiler.verification.layers import (
     near_inputs,
     weight_position,
 )
-from reptran_compiler.verification.operators import Layout, elementwise, rules
+from reptran_compiler.verification.operators import elementwise, rules
 from reptran_compiler.verification.protograph import NodeView, ProtoGraph, subgraphs
 from reptran_compiler.verification.repconv import emit_repconv, filters
 
