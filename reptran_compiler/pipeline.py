@@ -400,10 +400,15 @@ def _origin(tensor: Tensor) -> Tensor:
         if id(here) in seen:
             continue
         seen.add(id(here))
-        if isinstance(here, Constant) and (not isinstance(best, Constant) or math.prod(here.shape) > math.prod(best.shape)):
+        larger = not isinstance(best, Constant) or _size(here) > _size(best)
+        if isinstance(here, Constant) and larger:
             best = here
         stack += [each for node in here.inputs for each in node.inputs]
     return best
+
+
+def _size(tensor: Tensor) -> int:
+    return math.prod(tensor.shape) if isinstance(tensor, Constant) else 0
 
 
 def _relation(origin: Tensor, layer: Node) -> str:

@@ -206,9 +206,9 @@ def test_verbose_names_the_passes_that_were_applied(tmp_path: Path, capsys: pyte
 def test_passes_are_listed_with_their_effects(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list-passes"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[:2] == ["pass", "effect"]
+    assert lines[0].split()[:4] == ["pass", "phase", "effect", "cost"]
     rows = [line for line in lines[1:] if not line.startswith(" ")]
-    effects = {row.split()[0]: row.split()[1] for row in rows}
+    effects = {row.split()[0]: row.split()[2] for row in rows}
     assert effects["straight-through"] == "preserves" and "replicates" in effects.values()
     assert all(len(row.split()) > 2 for row in rows), "each says what it does"
 

@@ -91,7 +91,8 @@ def widened_target(m: Match, g: Graph, target: Tensor, axis: int) -> Tensor:
     length = m.context.shape(target)[0]
     factor = g.constant(f"{target.name}/factor", [beta if a == axis else 1 for a in range(length)], np.int64)
     scaled = g.node("Mul", [target, factor], name=f"{target.name}/Mul").outputs[0]
-    free = g.node("Less", [target, g.constant(f"{target.name}/one", [1], np.int64)], name=f"{target.name}/free").outputs[0]
+    one = g.constant(f"{target.name}/one", [1], np.int64)
+    free = g.node("Less", [target, one], name=f"{target.name}/free").outputs[0]
     return g.node("Where", [free, target, scaled], name=f"{target.name}/wide").outputs[0]
 
 

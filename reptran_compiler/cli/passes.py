@@ -18,7 +18,7 @@ from reptran_compiler.trial import try_source
 
 
 def list_passes(arguments: Arguments) -> int:
-    """Print every pass in the order that it runs in, with what it declares. Returns the exit code.
+    """Print every pass in the order that it runs in: its phase, effect and cost. Returns the exit code.
 
     Passes that only some options ask for are among them; their descriptions name the option.
     """
@@ -26,11 +26,11 @@ def list_passes(arguments: Arguments) -> int:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for header in ("pass", "effect", "phase", "what it does"):
+    for header in ("pass", "phase", "effect", "cost", "what it does"):
         table.add_column(header, overflow="fold")
     for rule in available_rules(replace(options(arguments), bn="fold", weights="binary")):
-        declared = f" [{rule.cost}]" if rule.cost is not None else ""
-        table.add_row(Text(rule.name), Text(rule.effect.kind), Text(rule.phase), Text(rule.summary + declared))
+        cells = (rule.name, rule.phase, rule.effect.kind, str(rule.cost or "-"), rule.summary)
+        table.add_row(*map(Text, cells))
     make_console().print(table)
     return 0
 

@@ -32,7 +32,7 @@ class Variable(gs.Variable):  # type: ignore[misc]
 
 
 class Constant(gs.Constant):  # type: ignore[misc]
-    """A stored tensor; `values` loads it when first asked."""
+    """A stored tensor. It never changes: another value is another constant."""
 
     name: str
     inputs: list[Node]
@@ -40,6 +40,13 @@ class Constant(gs.Constant):  # type: ignore[misc]
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__
+
+    @property
+    def values(self) -> Array:
+        """The values, loaded when first asked; the array is read-only, and so is the attribute."""
+        loaded: Array = gs.Constant.values.fget(self)
+        loaded.flags.writeable = False
+        return loaded
 
 
 Tensor = Variable | Constant

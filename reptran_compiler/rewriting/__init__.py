@@ -5,7 +5,8 @@ from reptran_compiler.rewriting.cost import Cost
 from reptran_compiler.rewriting.effects import preserves, reparametrises
 from reptran_compiler.rewriting.engine import Engine, RuleReport, Tagged, Walk
 from reptran_compiler.rewriting.facts import RANDOM, CannotContinue, Facts
-from reptran_compiler.rewriting.patterns import Match, Mismatch, PatternBuilder, match
+from reptran_compiler.rewriting.matcher import match
+from reptran_compiler.rewriting.patterns import Match, Mismatch, PatternBuilder
 from reptran_compiler.rewriting.registry import NoSuchRule, is_built_in, known_rules, select
 from reptran_compiler.rewriting.rules import PHASES, Effect, Rule, rule
 

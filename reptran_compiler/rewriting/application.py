@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from reptran_compiler.model import Constant, Graph, Node, Tensor
 from reptran_compiler.rewriting.facts import Facts
 from reptran_compiler.rewriting.patterns import Match
-from reptran_compiler.rewriting.region import Region, extract
+from reptran_compiler.rewriting.region import Region, extract, special_points
 from reptran_compiler.rewriting.rules import Rule
 from reptran_compiler.runtime import generator, is_float
 
@@ -117,7 +117,8 @@ class Application:
         return extract(self.graph, tensors, lambda tensor: id(tensor) in ends)
 
     def cases(self) -> Iterator[Case]:
-        """Inputs to run the regions with: random ones, then ones that hold 0, -0, +-1 and the smallest numbers.
+        """Inputs to run the regions with: random ones, then ones that hold 0, -0, +-1 and the smallest numbers, and
+        numbers at and on both sides of the scalars that the regions hold: a bound, a threshold.
 
         Shapes are those of one run of the source each, at different batch sizes. Long sums round more than a
         forgotten epsilon weighs: in the second case only a few of their terms are not 0.
@@ -126,9 +127,10 @@ class Application:
         if "witness" in self.rule.effect.needs:
             regions.append(self.witness_region)
         tensors = {id(t): t for region in regions for t in region.inputs.values()}
+        points = [point for region in regions for point in special_points(region.model)]
         for number in range(len(self.facts.cases)):
-            values = {key: self._draw(t, number, index) for index, (key, t) in enumerate(tensors.items())}
-            yield Case(number, values, ROUNDING_STEPS + (0.0 if number % 2 else 0.5 * self._terms**0.5))
+            drawn = {key: self._draw(t, number, index, points) for index, (key, t) in enumerate(tensors.items())}
+            yield Case(number, drawn, ROUNDING_STEPS + (0.0 if number % 2 else 0.5 * self._terms**0.5))
 
     def before(self, case: Case) -> list[Array]:
         """The root's outputs as they were."""
@@ -188,7 +190,7 @@ class Application:
                 self,
             )
 
-    def _draw(self, tensor: Tensor, number: int, index: int) -> Array:
+    def _draw(self, tensor: Tensor, number: int, index: int, further: Sequence[float]) -> Array:
         known = self.facts.integers(tensor, number)
         if known is not None:
             return known
@@ -203,7 +205,7 @@ class Application:
             if self._terms > _SPARSE_TERMS:
                 values *= random.random(fact.shape, dtype=np.float32) < _SPARSE_TERMS / self._terms
             tiny = np.finfo(np.float16 if dtype == np.float16 else np.float32).tiny
-            points = np.asarray([0.0, -0.0, 1.0, -1.0, tiny, -tiny]).astype(dtype)
+            points = np.asarray([0.0, -0.0, 1.0, -1.0, tiny, -tiny, *dict.fromkeys(further)]).astype(dtype)
             places = random.permutation(values.size)[: min(values.size, points.size)]
             values.reshape(-1)[places] = points[: places.size]
         return values

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from reptran_compiler.model import Constant, Graph, Node, Tensor
+from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable
 from reptran_compiler.rewriting.application import Application, Refused, nodes_made
 from reptran_compiler.rewriting.cost import Counted, count_region
 from reptran_compiler.rewriting.effects import Preserves
 from reptran_compiler.rewriting.facts import CannotContinue, Facts
-from reptran_compiler.rewriting.patterns import ANY, Match, Mismatch, RequirementNotMet, match
+from reptran_compiler.rewriting.guard import EditedInPlace, unedited
+from reptran_compiler.rewriting.matcher import match
+from reptran_compiler.rewriting.patterns import ANY, Match, Mismatch, RequirementNotMet
 from reptran_compiler.rewriting.region import Region
 from reptran_compiler.rewriting.rules import Rule
 from reptran_compiler.runtime import RuntimeFailure, TensorFact
@@ -166,18 +168,23 @@ class Engine:
         """What a rule makes of a match, checked; nothing stays beside the graph where it is turned down."""
         found.facts, found.context = self.facts, self.context
         self.graph.adopt(())
+        found.facts, found.context = self.facts, self.context
         try:
             check, rewrite = rule.part("check"), rule.part("rewrite")
             assert rewrite is not None, "`rule` asks for it"
-            if check is not None:
-                check(found)
-            made = self._application(rule, found, rewrite(found, self.graph))
-            if self.check:
-                self._execute(made)
+            with unedited(found.nodes, found.root):
+                if check is not None:
+                    check(found)
+                made = self._application(rule, found, rewrite(found, self.graph))
+                if self.check:
+                    self._execute(made)
             return made
         except RequirementNotMet as no:
             self.graph.adopt(())
             return no.mismatch
+        except EditedInPlace as error:
+            self.graph.adopt(())
+            raise Refused(f"rule {rule.name!r} at node {found.root.name!r}: {error}", rule) from None
         except (Refused, CannotContinue):
             self.graph.adopt(())
             raise
@@ -194,6 +201,14 @@ class Engine:
         given = list(result) if isinstance(result, (list, tuple)) else [result]
         tensors = [each.tensor if isinstance(each, Tagged) else each for each in given]
         tags = [each.tag if isinstance(each, Tagged) else None for each in given]
+        strange = [each for each in tensors if not isinstance(each, (Variable, Constant))]
+        if strange:
+            hint = ": return its .outputs[0]" if isinstance(strange[0], Node) else ""
+            raise Refused(
+                f"rule {rule.name!r} at node {found.root.name!r}: rewrite returns a {type(strange[0]).__name__}, "
+                f"which is no tensor{hint}",
+                rule,
+            )
         old = list(found.root.outputs)
         unread = [t for t in old[len(tensors) :] if t.name and (t.outputs or self.graph.is_output(t))]
         if unread or len(tensors) > len(old):
@@ -203,6 +218,8 @@ class Engine:
             )
         made = Application(rule, found, self.graph, self.facts, old[: len(tensors)], tensors, tags)
         made.made = {id(node) for node in self.graph.beside}
+        same = all(was is now and tag is None for was, now, tag in zip(made.old, made.new, tags, strict=True))
+        found.require(not same or rule.effect.kind != Preserves.kind, "changes nothing")
         for was, now in zip(made.old, made.new, strict=True):
             if was is not now and not self._is_new(now, made) and self.graph.is_output(was):
                 found.require(False, "is a graph output and would lose its name", was)
@@ -227,15 +244,18 @@ class Engine:
         self._executed.add(key)
 
     def _key(self, made: Application) -> bytes:
+        """A digest that is equal for equal regions which read the same of their inputs in the same places."""
         regions = [made.before_region, made.after_region]
         if "witness" in made.rule.effect.needs:
             regions.append(made.witness_region)
         digest = hashlib.sha256(f"{made.rule.name} {made.tags!r}".encode())
+        numbers: dict[int, int] = {}
         for region in regions:
             digest.update(region.key)
             for tensor in region.inputs.values():
                 known = [self.facts.of(tensor, number) for number in range(len(self.facts.cases))]
-                digest.update(f"{known!r} {self.facts.tags.get(tensor.name)!r}".encode())
+                number = numbers.setdefault(id(tensor), len(numbers))
+                digest.update(f"{number} {known!r} {self.facts.tags.get(tensor.name)!r}".encode())
         return digest.digest()
 
     def _counted(self, region: Region, facts: Sequence[TensorFact]) -> Counted:

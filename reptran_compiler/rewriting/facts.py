@@ -161,9 +161,7 @@ class Facts:
         unknown = [read.name for read in region.inputs.values() if read.name not in known]
         found = {} if unknown else region.shapes([self.of(read, case) for read in region.inputs.values()])
         if region.outputs[0] not in found:
-            raise CannotContinue(
-                f"nothing is known of the shape of {tensor.name!r}: it may be a sequence or an optional"
-            )
+            raise CannotContinue(f"the shape of {tensor.name!r} is not known: it may be a sequence or an optional")
         known[tensor.name] = found[region.outputs[0]]
 
 

@@ -1,4 +1,4 @@
-"""Patterns that read like the expression they match, and the matcher.
+"""Patterns that read like the expression they match.
 
 A pattern is a function of a `PatternBuilder` and of named operands:
 
@@ -11,15 +11,14 @@ The same operand met twice must be the same tensor, by identity. Commutative ope
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from reptran_compiler.model import Constant, Graph, Node, Tensor
+from reptran_compiler.model import Graph, Node, Tensor
 
 #: Stands for every type of operator.
 ANY = "*"
-_COMMUTATIVE = frozenset({"Add", "Mul", "Equal", "And", "Or", "Max", "Min", "Sum"})
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,8 @@ class PatternBuilder:
     """Builds patterns: `p.Conv(x, p.const("w"), name="conv", group=1)` for any operator type.
 
     Without operands the inputs are free. Further keywords are attributes: a value, or a function that says whether
-    a value (None where the attribute is absent) will do.
+    a value will do. An attribute that is absent has the operator's default, None where it has none. Operators inside
+    the expression stand for their first outputs.
     """
 
     def __getattr__(self, op: str) -> Callable[..., Operator]:
@@ -187,116 +187,3 @@ def build(pattern: Callable[..., Operator | Either]) -> Operator | Either:
     """The pattern that a pattern function describes; its parameters behind the builder are operands."""
     names = list(inspect.signature(pattern).parameters)[1:]
     return pattern(PatternBuilder(), *(Operand(name) for name in names))
-
-
-def match(pattern: Operator | Either, graph: Graph, root: Node) -> Match | Mismatch:
-    """Match a pattern against the expression that ends in a node.
-
-    A tensor inside the match that others read, or that is a graph output, makes it fail, unless the pattern
-    itself reads it more than once.
-    """
-    worst: list[Mismatch] = []
-    choices = pattern.choices if isinstance(pattern, Either) else (pattern,)
-    operators = [choice for choice in choices if isinstance(choice, Operator)]
-    for bound, nodes in (found for choice in operators for found in _operator(choice, root, {}, {}, worst)):
-        inside = {id(n) for n in nodes.values()}
-        leak = next(
-            (
-                t
-                for n in nodes.values()
-                if n is not root
-                for t in n.outputs
-                if graph.is_output(t) or any(id(r) not in inside for r in t.outputs)
-            ),
-            None,
-        )
-        if leak is None:
-            return Match(graph, root, bound, tuple(nodes.values()))
-        worst.append(Mismatch("expression", leak.name, "is also read outside the match"))
-    return worst[-1] if worst else Mismatch("expression", root.name, "does not match")
-
-
-Bound = dict[str, Any]
-Nodes = dict[int, Node]
-
-
-def _operator(
-    p: Operator,
-    node: Node,
-    bound: Bound,
-    nodes: Nodes,
-    why: list[Mismatch],
-) -> Iterator[tuple[Bound, Nodes]]:
-    label = p.name or "/".join(p.types)
-    if not p.accepts(node):
-        why.append(Mismatch(label, node.name, f"is {node.op_type}"))
-        return
-    for attribute, wanted in p.attrs:
-        value = node.attrs.get(attribute)
-        if not (wanted(value) if callable(wanted) else value == wanted):
-            why.append(Mismatch(label, node.name, f"its {attribute} is {value!r}"))
-            return
-    if p.name:
-        if bound.get(p.name, node) is not node:
-            return
-        bound = {**bound, p.name: node}
-    nodes = {**nodes, id(node): node}
-    if not p.inputs:
-        yield bound, nodes
-        return
-    if len(node.inputs) > len(p.inputs):
-        why.append(Mismatch(label, node.name, f"has {len(node.inputs)} inputs, not {len(p.inputs)}"))
-        return
-    orders = [list(node.inputs)]
-    if node.op in _COMMUTATIVE and len(node.inputs) == 2:
-        orders.append(list(reversed(node.inputs)))
-    for order in orders:
-        yield from _inputs(p, 0, order, node, bound, nodes, why)
-
-
-def _inputs(
-    p: Operator,
-    index: int,
-    order: list[Tensor],
-    reader: Node,
-    bound: Bound,
-    nodes: Nodes,
-    why: list[Mismatch],
-) -> Iterator[tuple[Bound, Nodes]]:
-    if index == len(p.inputs):
-        yield bound, nodes
-        return
-    tensor = order[index] if index < len(order) and order[index].name != "" else None
-    for now, seen in _one(p.inputs[index], tensor, reader, bound, nodes, why):
-        yield from _inputs(p, index + 1, order, reader, now, seen, why)
-
-
-def _one(
-    p: Pattern,
-    tensor: Tensor | None,
-    reader: Node,
-    bound: Bound,
-    nodes: Nodes,
-    why: list[Mismatch],
-) -> Iterator[tuple[Bound, Nodes]]:
-    if isinstance(p, Either):
-        for choice in p.choices:
-            yield from _one(choice, tensor, reader, bound, nodes, why)
-    elif isinstance(p, Operator):
-        if tensor is None or not tensor.inputs:
-            why.append(Mismatch(p.name or p.types[0], tensor.name if tensor else reader.name, "no operator makes it"))
-            return
-        yield from _operator(p, tensor.inputs[0], bound, nodes, why)
-    elif tensor is None:
-        if p.optional:
-            yield bound, nodes
-        else:
-            why.append(Mismatch(p.name or "operand", reader.name, "is absent"))
-    elif p.constant and not isinstance(tensor, Constant):
-        why.append(Mismatch(p.name or "constant", tensor.name, "is not a constant"))
-    elif p.test is not None and not p.test(tensor):
-        why.append(Mismatch(p.name or "operand", tensor.name, "does not pass the pattern's test"))
-    elif bound.get(p.name, tensor) is not tensor:
-        why.append(Mismatch(p.name, tensor.name, "is not the tensor met before under this name"))
-    else:
-        yield ({**bound, p.name: tensor} if p.name else bound), nodes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,13 +11,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, ValueInfoProto, helper
+from onnx import ModelProto, ValueInfoProto, helper, numpy_helper
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor, node_proto, tensor_proto
 from reptran_compiler.runtime import Session, TensorFact, element_type, is_float, tensor_facts
 
 Array = NDArray[Any]
 
+#: What a region's scalars are taken for special points up to, in size and in number.
+_LARGEST_POINT = 16.0
+_MOST_SCALARS = 16
 #: Inputs of which an operator reads the shape or the type alone.
 _UNREAD_VALUES: Mapping[str, int] = {"Shape": 0, "Size": 0, "CastLike": 1}
 
@@ -119,6 +123,18 @@ def extract(graph: Graph, outputs: Sequence[Tensor], stop: Callable[[Tensor], bo
         model.graph.node.append(helper.make_node("Identity", [name_of(tensor)], [ends[-1]]))
         model.graph.output.append(ValueInfoProto(name=ends[-1]))
     return Region(model, inputs, tuple(ends))
+
+
+def special_points(model: ModelProto) -> list[float]:
+    """The scalars that a region holds, stored or as attributes, and numbers on both sides of them.
+
+    Scalars beyond 16 are left out: numbers of their size would drown the region's rounding.
+    """
+    stored = (numpy_helper.to_array(t) for t in model.graph.initializer if math.prod(t.dims) == 1)
+    numbers = [float(value.reshape(-1)[0]) for value in stored if is_float(value.dtype)]
+    numbers += [float(a.f) for node in model.graph.node for a in node.attribute if a.type == a.FLOAT]
+    near = [number for number in dict.fromkeys(numbers) if abs(number) <= _LARGEST_POINT]
+    return [point for number in near[:_MOST_SCALARS] for point in (number, 1.25 * number, 0.75 * number)]
 
 
 def _walk(outputs: Sequence[Tensor], stop: Callable[[Tensor], bool]) -> tuple[list[Node], set[int]]:

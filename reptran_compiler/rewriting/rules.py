@@ -102,11 +102,12 @@ def rule(
     if phase not in PHASES:
         raise TypeError(f"rule {name!r}: there is no phase {phase!r}, only {', '.join(PHASES)}")
 
-    def register(body: Any) -> Rule:
-        for part in ("pattern", "rewrite", *effect.needs):
-            if not callable(getattr(body, part, None)):
+    def register(body: type) -> Rule:
+        parts: dict[str, Any] = {part: getattr(body, part, None) for part in ("pattern", "rewrite", *effect.needs)}
+        for part, found in parts.items():
+            if not callable(found):
                 raise TypeError(f"rule {name!r} has no {part}, which {effect.kind!r} needs")
         summary = (body.__doc__ or "").strip().split("\n")[0]
-        return Rule(name, effect, cost, phase, order, body, build(body.pattern), summary)
+        return Rule(name, effect, cost, phase, order, body, build(parts["pattern"]), summary)
 
     return register
