@@ -62,9 +62,8 @@ class ChannelReduction:
     def witness(m: Match, g: Graph) -> Tensor:
         """The same reduction of the copies side by side."""
         state = wide_operand(m)
-        places = state.order(m.context.beta).reshape(-1)
-        if m.root.op in ("ArgMax", "ArgMin"):
-            places = np.sort(places)
+        order = state.order(m.context.beta).reshape(-1)
+        places = np.sort(order) if m.root.op in ("ArgMax", "ArgMin") else order
         index = g.constant("witness/channels", places, np.int64)
         whole = g.node("Gather", [m.root.inputs[0], index], {"axis": state.axis}, name="witness").outputs[0]
         return g.node(m.root.op, [whole, *m.root.inputs[1:]], m.root.attrs, name="witness").outputs[0]

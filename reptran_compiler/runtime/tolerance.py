@@ -82,17 +82,17 @@ def compare(actual: Array, expected: Array, dtype: Any = None, *, exact: bool = 
     worst, position, largest = 0.0, 0, 0.0
     with np.errstate(invalid="ignore", over="ignore"):
         for start in range(0, flat_expected.size, _CHUNK):
-            a = flat_actual[start : start + _CHUNK].astype(working, copy=False)
-            b = flat_expected[start : start + _CHUNK].astype(working, copy=False)
+            a: Array = flat_actual[start : start + _CHUNK].astype(working, copy=False)
+            b: Array = flat_expected[start : start + _CHUNK].astype(working, copy=False)
             largest = max(largest, _largest(b))
             difference = np.abs(a - b)
-            at = int(difference.argmax())
+            at = int(np.argmax(difference))
             value = float(difference[at])
             if not np.isfinite(value):
                 alike = (a == b) | (np.isnan(a) & np.isnan(b))
                 difference[alike] = 0.0
                 difference[~alike & ~np.isfinite(difference)] = np.inf
-                at = int(difference.argmax())
+                at = int(np.argmax(difference))
                 value = float(difference[at])
             if value > worst:
                 worst, position = value, start + at

@@ -36,7 +36,7 @@ def draw(
     if observed is not None and observed.size:
         if kind is CutKind.ROUND and is_float(fact.dtype):
             finite = observed[np.isfinite(observed)].astype(np.float64)
-            low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+            low, high = (np.min(finite), np.max(finite)) if finite.size else (0.0, 0.0)
             bounds = int(max(low, -_WIDEST)) - 1, int(min(high, _WIDEST)) + 2
             return random.integers(*bounds, fact.shape).astype(fact.dtype)
         if fact.dtype != np.bool_:
