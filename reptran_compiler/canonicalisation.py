@@ -1,0 +1,163 @@
+"""Canonicalisation: the rules of its phase applied to a source, and what was found of its layers on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from reptran_compiler.model import Constant, Graph, Node, Tensor, export_model, import_model
+from reptran_compiler.model.symbolic import symbolic
+from reptran_compiler.replication import Layers, binarised
+from reptran_compiler.rewriting import RANDOM, Engine, Facts, Rule, RuleReport
+from reptran_compiler.runtime import TensorFact, integer_values, random_feeds, tensor_facts
+from reptran_compiler.transformation import Options, Refusal
+
+#: Batch sizes with which the effects of rules are executed.
+_CASES = (2, 1)
+#: How often the canonicalising rules go round, at most: rules may lay bare what earlier ones look for.
+_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """A source in canonical form, and what was found of its layers on the way there.
+
+    Attributes:
+        model: the canonical form.
+        cases: shape and type of its tensors, once for each run that effects are executed with.
+        integers: the values of integer tensors that the shapes of such a run determine.
+        binary: names of the layers that convolve binarised maps with signs.
+        origins: by layer, the file's initializer that its weights come from.
+        relations: by layer, how what it stores comes from that.
+        scaled: names of the layers that a magnitude per filter was factored out of.
+        layers: names of all layers.
+        binarised: whether any layer reads a binarised map.
+        reports: what each rule did.
+        stages: the graph after each pass that changed it, where the options ask for it.
+    """
+
+    model: ModelProto
+    cases: tuple[Mapping[str, TensorFact], ...]
+    integers: tuple[Mapping[str, NDArray[Any]], ...]
+    binary: frozenset[str]
+    origins: Mapping[str, str]
+    relations: Mapping[str, str]
+    scaled: frozenset[str]
+    layers: frozenset[str]
+    binarised: bool
+    reports: list[RuleReport] = field(default_factory=list)
+    stages: list[tuple[str, ModelProto]] = field(default_factory=list)
+
+
+def canonicalise(model: ModelProto, options: Options, rules: Sequence[Rule]) -> Canonical:
+    """The canonical form of a model.
+
+    Raises:
+        Refused: a rule broke its declaration.
+        Refusal: the model computes something else in every run.
+    """
+    feeds = [random_feeds(model, batch=batch, dims=dict(options.dims)) for batch in _CASES]
+    graph = import_model(model)
+    graph.tidy()
+    symbols = symbolic(model)
+    facts = Facts(
+        graph,
+        [tensor_facts(model, each, symbols=symbols) for each in feeds],
+        [integer_values(model, each, symbols) for each in feeds],
+    )
+    layers = Layers(graph, facts, symbols)
+    _see_repeatable(graph, facts)
+    origins = {node.name: _origin(node.inputs[at]) for node in graph.nodes if (at := _weight(layers, node)) is not None}
+    engine = Engine(graph, facts, layers, options.check)
+    stages = []
+    for turn in range(_ROUNDS):
+        if turn:
+            layers.relearn(symbolic(export_model(graph)))
+        applied = 0
+        for rule in rules:
+            count = engine.fixpoint(rule)
+            applied += count
+            if count and options.stages:
+                stages.append((rule.name, export_model(graph)))
+        if not applied:
+            break
+    graph.tidy()
+    layers.refresh()
+    made = export_model(graph)
+    symbols = symbolic(made)
+    inner = {node.name: node for node in graph.nodes if node.name in layers.roles.layers}
+    applied_to = set(engine.reports["factor-weights"].applied) if "factor-weights" in engine.reports else set()
+    return Canonical(
+        model=made,
+        cases=tuple(tensor_facts(made, each, symbols=symbols) for each in feeds),
+        integers=tuple(integer_values(made, each, symbols) for each in feeds),
+        binary=frozenset(name for name, node in inner.items() if layers.is_binary(node)),
+        origins={name: tensor.name for name, tensor in origins.items()},
+        relations={name: _relation(origins[name], node) for name, node in inner.items() if name in origins},
+        scaled=frozenset(name for name, node in inner.items() if name in applied_to and _scaled(node)),
+        layers=frozenset(inner),
+        binarised=any(layers.reads_binary(node) for node in inner.values()),
+        reports=list(engine.reports.values()),
+        stages=stages,
+    )
+
+
+def _see_repeatable(graph: Graph, facts: Facts) -> None:
+    """Raise `Refusal` where a node computes something else in every run."""
+    for node in graph.nodes:
+        training = node.input(2) if node.op_type == "Dropout" else None
+        value = None if training is None else facts.value(training)
+        random = node.op_type in RANDOM and node.op_type != "Dropout"
+        if random or (training is not None and (value is None or bool(value.any()))):
+            raise Refusal(
+                f"{node.op_type} {node.name!r} gives other values in every run, so that no result could be verified: "
+                "export the network in inference mode (model.eval())"
+            )
+
+
+def _weight(layers: Layers, node: Node) -> int | None:
+    return layers.roles.layers.get(node.name)
+
+
+def _origin(tensor: Tensor) -> Tensor:
+    """The stored tensor that weights come from: the largest one above them."""
+    best, stack, seen = tensor, [tensor], set[int]()
+    while stack:
+        here = stack.pop()
+        if id(here) in seen:
+            continue
+        seen.add(id(here))
+        larger = not isinstance(best, Constant) or _size(here) > _size(best)
+        if isinstance(here, Constant) and larger:
+            best = here
+        stack += [each for node in here.inputs for each in node.inputs]
+    return best
+
+
+def _size(tensor: Tensor) -> int:
+    return math.prod(tensor.shape) if isinstance(tensor, Constant) else 0
+
+
+def _relation(origin: Tensor, layer: Node) -> str:
+    """How what a canonical layer stores comes from the file's initializer."""
+    stored = [t for t in layer.inputs[:2] if isinstance(t, Constant) or binarised(t) is not None]
+    tensor = stored[-1] if stored else None
+    kept = tensor if tensor is None or isinstance(tensor, Constant) else binarised(tensor)
+    if not isinstance(kept, Constant) or not isinstance(origin, Constant):
+        return "computed"
+    if kept is origin or (kept.shape == origin.shape and np.array_equal(kept.values, origin.values)):
+        return "equal"
+    if kept.shape == origin.shape and np.array_equal(kept.values, np.sign(origin.values)):
+        return "sign"
+    return "computed"
+
+
+def _scaled(node: Node) -> bool:
+    """Whether a Mul that no file holds stands right behind a layer."""
+    return any(reader.op == "Mul" and reader.source is None for reader in node.outputs[0].outputs)

@@ -1,0 +1,109 @@
+"""What a transformation is asked for, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from onnx import ModelProto
+
+from reptran_compiler.replication import WeightMove
+from reptran_compiler.rewriting import RuleReport
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a compilation.
+
+    Attributes:
+        beta: the replication factor.
+        scope, fc, bn, weights, strict: as the command line's.
+        exclude, include: regular expressions over node names.
+        passes: the passes to run; None for all that the other options ask for.
+        rules: Python files with further rules.
+        dims: sizes for runs of dynamic axes other than the batch.
+        check: whether the declared effects of rules are executed.
+        stages: whether to keep the graph as it is after each pass.
+    """
+
+    beta: int = 2
+    scope: str = "network"
+    fc: str = "widen"
+    bn: str = "fold"
+    weights: str = "latent"
+    exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    strict: bool = False
+    passes: tuple[str, ...] | None = None
+    rules: tuple[str, ...] = ()
+    dims: tuple[tuple[str, int], ...] = ()
+    check: bool = True
+    stages: bool = False
+
+
+class Refusal(Exception):
+    """The compiler refuses a model or an option.
+
+    Attributes:
+        exit_code: 1 (nothing to do, or a check failed), 2 (bad input) or 4 (a built-in rule is wrong).
+        reproducer: models of the region that a rule changed, by file name; empty where no rule is at fault.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1, reproducer: Mapping[str, ModelProto] | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.reproducer = dict(reproducer or {})
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """What became of a layer.
+
+    Attributes:
+        name: of its node.
+        op: its operator type.
+        role: "stem", "repconv", "classifier", "depthwise", "boundary" or "narrow".
+        binary: whether it convolves binarised maps with signs.
+        reason: why it is a boundary, or was left alone.
+        source_weight: the file's initializer that its weights are, or are computed from.
+        relation: how what its canonical form stores (of a binarised weight, the latent tensor) comes from that:
+            "equal", "sign" or "computed".
+        factored_scale: whether a magnitude per filter was factored out of its weights.
+    """
+
+    name: str
+    op: str
+    role: str
+    binary: bool
+    reason: str
+    source_weight: str
+    factored_scale: bool
+    relation: str = "equal"
+
+
+@dataclass(frozen=True)
+class Transformation:
+    """A canonical source G and its result R, with everything that is known of how R came about.
+
+    Attributes:
+        canonical, result: G and R.
+        layers: what became of each layer, in the source's order.
+        boundaries: other operators that carry no replication, with the reason.
+        excluded, included: the layers that the options name.
+        stages: the graph after each pass that changed it, by the pass' name, where the options ask for it.
+        per_copy: operator types that further rules carry, and which therefore act on each copy alone.
+        moves: how weights were rearranged.
+        reports: what each rule did, in their order.
+    """
+
+    canonical: ModelProto
+    result: ModelProto
+    layers: tuple[LayerPlan, ...]
+    boundaries: tuple[tuple[str, str], ...]
+    excluded: frozenset[str]
+    included: frozenset[str]
+    notes: tuple[str, ...]
+    stages: tuple[tuple[str, ModelProto], ...]
+    moves: tuple[WeightMove, ...]
+    reports: tuple[RuleReport, ...] = ()
+    per_copy: frozenset[str] = frozenset()
