@@ -18,6 +18,7 @@ class Replicates(Effect):
     """On wide operands, the rule's operator gives each copy what the source's gives on that copy's operands."""
 
     kind = "replicates"
+    phases = ("replicate",)
 
     def execute(self, application: Application) -> None:
         facts = _facts(application)
@@ -39,6 +40,7 @@ class Averages(Effect):
     """The rule's operator reads the mean of each operand's copies; a wide output is that result, tiled."""
 
     kind = "averages"
+    phases = ("replicate",)
 
     def execute(self, application: Application) -> None:
         facts = _facts(application)

@@ -10,6 +10,7 @@ class Preserves(Effect):
     """What the rule wrote computes what it read."""
 
     kind = "preserves"
+    phases = ("canonicalise", "finish")
 
     def execute(self, application: Application) -> None:
         for case in application.cases():
@@ -28,7 +29,7 @@ class Reparametrises(Effect):
 
 
 def preserves() -> Effect:
-    """The rule changes no value: the engine runs the region before and after."""
+    """The rule changes no value: the engine runs the region before and after. Not for the phase `replicate`."""
     return Preserves()
 
 

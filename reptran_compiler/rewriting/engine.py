@@ -20,6 +20,8 @@ from reptran_compiler.rewriting.rules import Rule
 from reptran_compiler.runtime import RuntimeFailure, TensorFact
 
 _ROUNDS = 8
+#: How far a rule may grow a graph: to so many times its operators, and some more.
+_GROWTH, _ROOM = 8, 64
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,21 @@ class Engine:
             How often it was applied.
 
         Raises:
-            Refused: the rewrite does not have the effect that the rule declares. The graph is as it was.
+            Refused: a rewrite does not have the effect that the rule declares, and is not committed; or there is no
+                end to them.
         """
-        total = 0
-        for _ in range(_ROUNDS):
+        total, start = 0, len(self.graph.nodes)
+        for turn in range(1, _ROUNDS + 1):
             self._refresh()
             count = sum(self._try(rule, node) is not None for node in list(self.graph.nodes) if self._alive(node))
             total += count
             if not count:
                 break
             self.graph.tidy()
+            size = len(self.graph.nodes)
+            if size > start and (turn == _ROUNDS or size > _GROWTH * start + _ROOM):
+                words = f"grew the graph from {start} to {size} operators and matches what it wrote"
+                raise Refused(f"rule {rule.name!r} {words}: let its check turn down what is done", rule)
         return total
 
     def walk(self, rules: Sequence[Rule], context: Walk) -> list[Node]:

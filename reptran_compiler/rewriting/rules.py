@@ -38,10 +38,12 @@ class Effect:
     Attributes:
         kind: its name, as `--list-passes` shows it.
         needs: functions that the rule's class has to have for it.
+        phases: the phases whose rules may declare it.
     """
 
     kind: str = ""
     needs: tuple[str, ...] = ()
+    phases: tuple[str, ...] = PHASES
 
     def execute(self, application: Application) -> None:
         """Run what the rule read against what it wrote.
@@ -95,12 +97,15 @@ def rule(
         order: its place among the rules of its phase.
 
     Raises:
-        TypeError: the effect is missing or no `Effect`, the phase is unknown, or the class lacks a function.
+        TypeError: the effect is missing or no `Effect`, the phase is unknown or not one of the effect's, or the
+            class lacks a function.
     """
     if not isinstance(effect, Effect):
         raise TypeError(f"rule {name!r} declares no effect")
     if phase not in PHASES:
         raise TypeError(f"rule {name!r}: there is no phase {phase!r}, only {', '.join(PHASES)}")
+    if phase not in effect.phases:
+        raise TypeError(f"rule {name!r}: {effect.kind!r} is for the phase {' or '.join(effect.phases)}, not {phase!r}")
 
     def register(body: type) -> Rule:
         parts: dict[str, Any] = {part: getattr(body, part, None) for part in ("pattern", "rewrite", *effect.needs)}

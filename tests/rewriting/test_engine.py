@@ -282,6 +282,25 @@ def test_executed_regions_hide_no_other_constant(third: float) -> None:
             on_bench.apply(careless)
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_rule_that_matches_what_it_wrote_is_refused(times: int) -> None:
+    """One more operator in each round, or twice as many."""
+
+    def more(m: Any, g: Any) -> Any:
+        inner = m.x if times == 2 else m.root.outputs[0]
+        for _ in range(times):
+            inner = g.node("Relu", [inner]).outputs[0]
+        return inner
+
+    with pytest.raises(Refused, match="rule 'tried' grew the graph from 2 to .* let its check turn down what is done"):
+        bench(chain_of_two()).apply(rule_of(lambda p, x: p.Relu(x), more))
+
+
+def chain_of_two() -> ModelProto:
+    """y = -relu(x)."""
+    return model_of(node("Relu", "x", "a"), node("Neg", "a", "y"))
+
+
 def test_rules_that_undo_each_other_come_to_an_end() -> None:
     turn = rule_of(lambda p: p.Add(p.any("a"), p.any("b")), lambda m, g: g.node("Add", [m.b, m.a]).outputs[0])
     on_bench = bench(model_of(node("Relu", "x", "a"), node("Add", "a x", "y")))

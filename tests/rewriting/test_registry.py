@@ -123,7 +123,7 @@ def test_rules_are_ordered_by_phase_order_and_name(tmp_path: Path) -> None:
             ("d", "finish", 1),
             ("b", "canonicalise", 1),
             ("a", "canonicalise", 1),
-            ("c", "replicate", 1),
+            ("c", "finish", 0),
         )
     )
     found = known_rules([written(tmp_path, text)])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from reptran_compiler.replication import replicates
 from reptran_compiler.rewriting import PHASES, Cost, Effect, preserves, reparametrises, rule
 
 
@@ -46,6 +47,14 @@ def test_what_is_no_effect_is_turned_down(effect: Any) -> None:
 def test_an_unknown_phase_is_turned_down() -> None:
     with pytest.raises(TypeError, match="there is no phase 'polish', only canonicalise, replicate, finish"):
         rule("relu", effect=preserves(), phase="polish")
+
+
+def test_an_effect_belongs_to_its_phases() -> None:
+    """A rule on wide maps has to say what becomes of the copies; elsewhere there are none."""
+    with pytest.raises(TypeError, match="'preserves' is for the phase canonicalise or finish, not 'replicate'"):
+        rule("relu", effect=preserves(), phase="replicate")
+    with pytest.raises(TypeError, match="'replicates' is for the phase replicate, not 'canonicalise'"):
+        rule("relu", effect=replicates())
 
 
 @pytest.mark.parametrize("part", ["pattern", "rewrite"])
