@@ -11,6 +11,7 @@ from reptran_compiler.canonicalisation import Canonical, canonicalise
 from reptran_compiler.model import Graph, export_model, import_model
 from reptran_compiler.model.symbolic import Symbols
 from reptran_compiler.replication import CARRIERS, Copies, Decision, Layers, Plan, WideFacts
+from reptran_compiler.replication.effects import Replicates
 from reptran_compiler.rewriting import (
     CannotContinue,
     Engine,
@@ -134,7 +135,7 @@ def _declared_per_copy(rules: Sequence[Rule], engine: Engine) -> frozenset[str]:
     return frozenset(
         op_type
         for rule in rules
-        if rule.effect.kind == "replicates" and rule.name in used and not rule.pattern.deep and not is_built_in(rule)
+        if isinstance(rule.effect, Replicates) and rule.name in used and not rule.pattern.deep and not is_built_in(rule)
         for op_type in rule.pattern.ends
     )
 
