@@ -29,9 +29,9 @@ class Shapes:
         constants = {tensor.name for tensor in model.graph.initializer}
         inputs = [value for value in model.graph.input if value.name not in constants]
         self._fixed, self.batch = _fix_inputs(inputs, dict(input_shapes or {}))
-        self._infer(inputs)
+        self._infer()
 
-    def _infer(self, inputs: Sequence[onnx.ValueInfoProto]) -> None:
+    def _infer(self) -> None:
         try:
             inferred = onnx.shape_inference.infer_shapes(_skeleton(self._model, self._fixed), data_prop=True)
         except Exception as error:  # onnx raises several unrelated types

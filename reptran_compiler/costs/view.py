@@ -101,7 +101,7 @@ class View:
             root = self._root_of(node)
             for output in node.output:
                 self._roots.setdefault(output, root)
-        source = self._binarisation(index, node)
+        source = self._binarisation(node)
         if source is not None:
             self.binarised[node.output[0]] = source
 
@@ -157,7 +157,7 @@ class View:
 
     # -- binarisations ---------------------------------------------------------------------------------------
 
-    def _binarisation(self, index: int, node: onnx.NodeProto) -> str | None:
+    def _binarisation(self, node: onnx.NodeProto) -> str | None:
         """What a node binarises, where it ends one of the canonical binarisations; notes the nodes inside."""
         if node.domain not in STANDARD_DOMAINS:
             return None

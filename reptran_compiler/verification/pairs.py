@@ -144,10 +144,6 @@ class Pairs:
         layer = self._chains.get(name)
         return layer is not None and layer.role is Role.STEM
 
-    def layer_of(self, name: str) -> LayerRole | None:
-        """The layer to whose output or affine a tensor belongs."""
-        return self._chains.get(name.removesuffix(MEAN))
-
     def blame(self, name: str) -> tuple[str, str]:
         """The node and the rule that answer for a tensor."""
         base = name if name in self._source.maker else name.removesuffix(MEAN)

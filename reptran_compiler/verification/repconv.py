@@ -10,12 +10,10 @@ from onnx import NodeProto
 from reptran_compiler.runtime import TensorFact
 from reptran_compiler.verification.carrying import Walk
 from reptran_compiler.verification.copies import Copies
-from reptran_compiler.verification.protograph import NodeView, ProtoGraph
+from reptran_compiler.verification.protograph import NodeView
 
 
-def filters(
-    graph: ProtoGraph, node: NodeView, position: int, facts: Mapping[str, TensorFact]
-) -> tuple[int, int]:
+def filters(node: NodeView, position: int, facts: Mapping[str, TensorFact]) -> tuple[int, int]:
     """The number of filters (outputs) of a layer, and of its groups."""
     shape = facts[node.inputs[position]].shape
     if node.op == "Conv":
@@ -43,7 +41,7 @@ def emit_repconv(walk: Walk, node: NodeView, position: int, data: Copies) -> str
     """
     emit, beta = walk.emit, walk.beta
     weight = node.inputs[position]
-    count, groups = filters(walk.graph, node, position, walk.facts)
+    count, groups = filters(node, position, walk.facts)
     rank = walk.facts[weight].rank
     axis = filter_axis(node, position, rank)
     output = node.outputs[0]

@@ -68,7 +68,27 @@ class Coverage:
 
 
 @dataclass(frozen=True)
-class LawReport:
+class Report:
+    """What a check found.
+
+    Attributes:
+        failures: what is wrong, the first of its causes in front.
+    """
+
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return not self.failures
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain lists, dictionaries, strings and numbers."""
+        return {"ok": self.ok, **_plain(asdict(self))}
+
+
+@dataclass(frozen=True)
+class LawReport(Report):
     """Whether a result obeys the law (THEORY section 2).
 
     Attributes:
@@ -84,7 +104,6 @@ class LawReport:
         seconds: how long it took.
     """
 
-    failures: tuple[Failure, ...] = ()
     worst: Worst = Worst()
     coverage: Coverage = Coverage()
     layers: dict[str, int] = field(default_factory=dict)
@@ -95,18 +114,9 @@ class LawReport:
     batches: tuple[int, ...] = ()
     seconds: float = 0.0
 
-    @property
-    def ok(self) -> bool:
-        """Whether nothing failed."""
-        return not self.failures
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as plain lists, dictionaries, strings and numbers."""
-        return {"ok": self.ok, **_plain(asdict(self))}
-
 
 @dataclass(frozen=True)
-class EquivalenceReport:
+class EquivalenceReport(Report):
     """Whether two graphs compute the same.
 
     Attributes:
@@ -119,7 +129,6 @@ class EquivalenceReport:
         seconds: how long it took.
     """
 
-    failures: tuple[Failure, ...] = ()
     worst: Worst = Worst()
     coverage: Coverage = Coverage()
     cuts: int = 0
@@ -127,18 +136,9 @@ class EquivalenceReport:
     batches: tuple[int, ...] = ()
     seconds: float = 0.0
 
-    @property
-    def ok(self) -> bool:
-        """Whether nothing failed."""
-        return not self.failures
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as plain lists, dictionaries, strings and numbers."""
-        return {"ok": self.ok, **_plain(asdict(self))}
-
 
 @dataclass(frozen=True)
-class WellFormedReport:
+class WellFormedReport(Report):
     """Whether a file is a valid model that keeps its source's interface.
 
     Attributes:
@@ -146,17 +146,7 @@ class WellFormedReport:
         checks: the names of the checks that were made.
     """
 
-    failures: tuple[Failure, ...] = ()
     checks: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing failed."""
-        return not self.failures
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as plain lists, dictionaries, strings and numbers."""
-        return {"ok": self.ok, **_plain(asdict(self))}
 
 
 def _plain(value: Any) -> Any:

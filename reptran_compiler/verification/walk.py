@@ -232,7 +232,7 @@ class SpecificationWalk:
             return Role.DEPTHWISE, ""
         if node.op == "Gemm" and node.attribute("transA", 0):
             return Role.BOUNDARY, "its input is transposed"
-        count, groups = filters(self.graph, node, position, self.facts)
+        count, groups = filters(node, position, self.facts)
         if (count // groups) % self.beta:
             each = " in each group" if groups > 1 else ""
             reason = f"{count // groups} filters{each} are not divisible by {self.beta}"
