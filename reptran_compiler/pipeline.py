@@ -24,6 +24,8 @@ from reptran_compiler.rewriting import (
 )
 from reptran_compiler.transformation import LayerPlan, Options, Refusal, Transformation
 
+#: How many layers a refusal names.
+_SHOWN = 3
 #: Passes that an option asks for; without it they are not run.
 _KEPT_BN = ("fold-bn", "merge-scales", "scale-before-offset", "merge-offsets")
 _BAKED = ("bake-weights",)
@@ -163,8 +165,9 @@ def _see_something_done(decisions: Mapping[str, Decision], found: Canonical) -> 
     if not found.binarised:
         raise Refusal("the model has no binary layer: no layer reads a binarised map")
     if not any(each.role == "repconv" for each in decisions.values()):
-        said = "".join(f"; {each.node}: {each.role} {each.reason}" for each in list(decisions.values())[:5])
-        raise Refusal(f"the model has no layer that can be rewritten{said}")
+        said = [f"; {each.node}: {each.reason}" for each in decisions.values() if each.reason]
+        more = f"; and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
+        raise Refusal(f"the model has no layer that can be rewritten{''.join(said[:_SHOWN])}{more}")
 
 
 def _see_norms_folded(graph: Graph) -> None:

@@ -70,7 +70,8 @@ def try_source(
         threads: threads of onnxruntime.
 
     Raises:
-        BadInput: the model does not run, its opset is unsuitable, or an input cannot be fed.
+        BadInput: the model does not run, its opset is unsuitable, an input cannot be fed, or no axis has a name
+            that `dims` gives a size to.
     """
     _check_opset(model)
     try:
@@ -82,6 +83,7 @@ def try_source(
     except RuntimeFailure as error:
         raise BadInput(f"the model does not load in onnxruntime: {error}") from None
     given = dict(dims or {})
+    _check_names(specs, given)
     missing = _missing(specs, given)
     failure = ""
     for guess in _GUESSES if missing else (0,):
@@ -153,6 +155,17 @@ def _missing(specs: Sequence[InputSpec], dims: Mapping[str, int]) -> list[str]:
     """The dynamic axes other than batches that have no size, by the names that `dims` has them under."""
     batch = {spec.shape[0] for spec in specs if spec.dynamic_batch}
     return list(dict.fromkeys(name for name in _axes(specs, batch) if name not in dims))
+
+
+def _check_names(specs: Sequence[InputSpec], dims: Mapping[str, int]) -> None:
+    """Raise `BadInput` where a size is given for what is no dynamic axis."""
+    axes = list(dict.fromkeys(_axes(specs, {spec.shape[0] for spec in specs if spec.dynamic_batch})))
+    open_axes = ((spec, axis) for spec in specs for axis, size in enumerate(spec.shape) if not isinstance(size, int))
+    places = {f"{spec.name}:{axis}" for spec, axis in open_axes}
+    for name in dims:
+        if name not in axes and name not in places:
+            there = f"there are {', '.join(axes)}" if axes else "all sizes but the batch are fixed"
+            raise BadInput(f"no input has a dynamic axis {name!r} (besides the batch, which is tried anyway); {there}")
 
 
 def _axes(specs: Sequence[InputSpec], batch: set[int | str | None]) -> Iterator[str]:

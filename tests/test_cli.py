@@ -259,6 +259,22 @@ def test_sizes_of_dynamic_axes_count_for_explanations_too(tmp_path: Path, capsys
     assert compile_file(model, tmp_path, capsys, *flags).code == 0
 
 
+def test_a_size_for_an_axis_that_there_is_not_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = compile_file(network(), tmp_path, capsys, "--dim", "hieght=5")
+    assert done.code == 2 and done.written == ()
+    assert "no input has a dynamic axis 'hieght'" in done.err
+
+
+def test_a_model_is_not_written_to_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in.onnx").write_bytes(network().SerializeToString())
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main([str(tmp_path / "in.onnx"), "-o", "-"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "is a terminal" in said.err
+
+
 def explained() -> ModelProto:
     """A network with a straight-through residue, a boundary, and nodes that no rule asks about."""
     return network(

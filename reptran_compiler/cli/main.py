@@ -71,8 +71,11 @@ def _run(arguments: Arguments) -> int:
 
 def _compile(arguments: Arguments) -> int:
     from reptran_compiler.cli.options import compilation
+    from reptran_compiler.model.io import STREAM
     from reptran_compiler.reporting import make_console, progress
 
+    if arguments.output == STREAM and not arguments.dry_run and sys.stdout.isatty():
+        return _stop("standard output is a terminal: redirect it to a file, or name one with -o", 2)
     try:
         with progress(make_console(stderr=True), quiet=arguments.quiet) as step:
             result = compilation(arguments, step).run()
