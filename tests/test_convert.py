@@ -90,7 +90,7 @@ def test_nodes_without_a_name_of_their_own_get_one() -> None:
 def test_a_subgraph_keeps_the_values_that_it_reads() -> None:
     graph = import_model(branching())
     scaled = node(graph, "scaled")
-    scaled.inputs[1].values = np.float32(3.0)
+    scaled.inputs[1] = Constant(scaled.inputs[1].name, np.array(3.0, np.float32))
     model = export_model(graph)
     onnx.checker.check_model(model)
     name = next(each for each in model.graph.node if each.name == "scaled").input[1]
@@ -129,7 +129,8 @@ def test_two_constants_of_one_name_are_an_error() -> None:
 
 def test_an_input_with_a_default_goes_where_the_default_was_replaced() -> None:
     graph = import_model(with_defaults())
-    node(graph, "layer").inputs[1].values = np.ones((4, 16, 3, 3), np.float32)
+    layer = node(graph, "layer")
+    layer.inputs[1] = Constant(layer.inputs[1].name, np.ones((4, 16, 3, 3), np.float32))
     model = export_model(graph)
     assert [value.name for value in model.graph.input] == ["x", "fc.w"]
 
