@@ -136,3 +136,7 @@ def _unexpected(error: Exception, arguments: Arguments, words: Sequence[str]) ->
         f"reproduce with version {__version__}, Python {sys.version.split()[0]}: {command}",
         INTERNAL_ERROR,
     )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
