@@ -1,6 +1,6 @@
 """Every network of the zoo, from every export, at every beta: compiled, verified, and compared with torch.
 
-    python -m benchmarks.zoo [--networks A,B] [--variants V,W] [--betas 2,4] [--image N] [-o FILE]
+    python -m benchmarks.zoo [--networks A,B] [--variants V,W] [--betas 2,4] [--image N] [--jobs N] [-o FILE]
 
 writes one table, a row for each compilation, and ends with 1 where a row fails.  Networks have their papers'
 widths; their images are small.  What "agrees with torch" means is said in `benchmarks/agreement.py`."""
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -23,6 +23,7 @@ import torch
 import models
 from benchmarks.agreement import Agreement, agree
 from reptran_compiler.compiler import CompileError, CompileResult, Refusal, VerificationFailed, compile_model
+from reptran_compiler.model.io import write_bytes
 from reptran_compiler.reporting import Summary
 
 
@@ -184,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--variants", default=",".join(models.VARIANTS), metavar="V,W", help="default: all")
     parser.add_argument("--betas", default="2,4", metavar="B,C", help="default: 2,4")
     parser.add_argument("--image", type=int, metavar="N", help="height and width (default: each network's own)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="exports at a time (default: 1)")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where the table goes (default: stdout)")
     options = parser.parse_args(arguments)
     networks, variants = options.networks.split(","), options.variants.split(",")
@@ -192,19 +194,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if name not in known:
                 parser.error(f"there is no {name!r}: choose from {', '.join(known)}")
     betas = tuple(int(beta) for beta in options.betas.split(","))
+    tasks = [Task(network, variant, betas, options.image) for network in networks for variant in variants]
     rows: list[Row] = []
-    for network in networks:
-        for variant in variants:
-            for row in run_apart(Task(network, variant, betas, options.image)):
-                rows.append(row)
-                state = row.failure or "ok"
-                print(f"{network} {variant} beta {row.beta}: {row.seconds:.1f} s, {state}", file=sys.stderr, flush=True)
-    text = table(rows)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for found in pool.map(run_apart, tasks):
+            rows += found
+            for row in found:
+                state = f"{row.seconds:.1f} s, {row.failure or 'ok'}"
+                print(f"{row.network} {row.variant} beta {row.beta}: {state}", file=sys.stderr, flush=True)
+            if options.output is not None:
+                # Whole after every task: an interrupted run keeps the rows that it has.
+                write_bytes(table(rows).encode(), options.output)
     if options.output is None:
-        print(text)
-    else:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(text)
+        print(table(rows))
     return int(any(row.failure for row in rows))
 
 
