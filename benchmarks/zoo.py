@@ -23,7 +23,7 @@ import torch
 import models
 from benchmarks.agreement import Agreement, agree
 from reptran_compiler.compiler import CompileError, CompileResult, Refusal, VerificationFailed, compile_model
-from reptran_compiler.model.io import write_bytes
+from reptran_compiler.model.writing import write_bytes
 from reptran_compiler.reporting import Summary
 
 
