@@ -117,10 +117,12 @@ class Engine:
         deep = [rule for rule in rules if rule.pattern.deep]
         inner: dict[int, list[Node]] = {}
         claimed: set[int] = set()
+        taken: set[int] = set()
         for rule in deep:
             for root in self.graph.nodes:
                 found = match(rule.pattern, self.graph, root) if rule.pattern.accepts(root) else None
-                if isinstance(found, Match) and not claimed & {id(node) for node in found.nodes}:
+                if isinstance(found, Match) and not taken & {id(node) for node in found.nodes}:
+                    taken |= {id(node) for node in found.nodes}
                     claimed |= {id(node) for node in found.nodes if node is not root}
                     inner.setdefault(id(root), []).extend(n for n in found.nodes if n is not root)
         left: list[Node] = []
