@@ -58,7 +58,8 @@ def perform(task: Task) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="reptran-zoo-") as folder:
         file = Path(folder, "network.onnx")
         try:
-            network = models.build(task.network, size=task.image)
+            size = None if task.image is None else max(task.image, models.ZOO[task.network].smallest)
+            network = models.build(task.network, size=size)
             models.export(network, file, models.VARIANTS[task.variant])
         except Exception as error:  # noqa: BLE001 - torch's exporters raise whatever they please; the table shows it
             return [replace(row, failure=f"not exported: {_words(error)}") for row in blank]
@@ -184,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--networks", default=",".join(models.ZOO), metavar="A,B", help="default: all")
     parser.add_argument("--variants", default=",".join(models.VARIANTS), metavar="V,W", help="default: all")
     parser.add_argument("--betas", default="2,4", metavar="B,C", help="default: 2,4")
-    parser.add_argument("--image", type=int, metavar="N", help="height and width (default: each network's own)")
+    parser.add_argument("--image", type=int, metavar="N", help="height and width, or the least that a network takes")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="exports at a time (default: 1)")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where the table goes (default: stdout)")
     options = parser.parse_args(arguments)

@@ -28,7 +28,8 @@ class Entry:
     """A network of the zoo.
 
     `make(classes=, size=, beta=)` constructs it; `about` is one line for `python -m models list`; `channels`
-    and `classes` are of the paper's data set; `size` is the image size by default, `paper_size` the paper's.
+    and `classes` are of the paper's data set; `size` is the image size by default, `paper_size` the paper's,
+    `smallest` the least that its pooling leaves something of.
     """
 
     make: Callable[..., nn.Module]
@@ -37,6 +38,7 @@ class Entry:
     classes: int = 1000
     size: int = 64
     paper_size: int = 224
+    smallest: int = 1
 
 
 cifar = partial(Entry, classes=10, size=32, paper_size=32)
@@ -62,6 +64,7 @@ ZOO: dict[str, Entry] = {
         "XNOR-Net AlexNet; stored binary weights, hidden linear layers, cast of x >= 0",
         size=99,
         paper_size=227,
+        smallest=99,
     ),
     "binary-mlp": Entry(
         BinaryMLP, "BinaryNet's MLP; all layers binary, where(x >= 0)", 1, 10, size=28, paper_size=28
