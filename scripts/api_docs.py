@@ -57,7 +57,7 @@ def entry(name: str, value: Any, module: str) -> str:
 
 def _class(name: str, value: type) -> Iterator[str]:
     yield f"### {name}\n"
-    own = "__init__" in vars(value)
+    own = "__init__" in vars(value) and not getattr(value, "_is_protocol", False)
     if own or is_dataclass(value):
         yield f"```text\n{name}{signature(value)}\n```\n"
     elif issubclass(value, Exception):
