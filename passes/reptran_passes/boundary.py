@@ -29,6 +29,8 @@ class Boundary:
         made = []
         for old, new in zip(read_outputs(m), node.outputs, strict=False):
             at = axis if old.name and copies.rank(old) == rank else 1
+            # A layer's channels are its filters, on whatever axis it summed.
+            at = copies.channels(root) if copies.role(root) == "boundary" else at
             if not old.name or copies.rank(old) <= at:
                 made.append(Tagged(new, None))
                 continue

@@ -30,8 +30,7 @@ class FactorWeights:
         m.require(roles.layers.get(m.layer.name) == 1, "is no layer with its weights on the right")
         m.require(roles.is_inner(m.layer), "no other layer stands in front of it, or it is depthwise")
         m.require(m.context.reads_binary(m.layer), "does not read binarised maps of both signs", m.x)
-        plain = m.layer.attrs.get("alpha", 1.0) == 1.0 and not m.layer.attrs.get("transA", 0)
-        m.require(plain, "is a Gemm with alpha or transA")
+        m.require(not m.layer.attrs.get("transA", 0), "is a Gemm with transA")
         m.require(m.get("b") is None or m.facts.constant(m.b), "its bias is computed from a map")
 
     def rewrite(m: Match, g: Graph) -> Tensor:

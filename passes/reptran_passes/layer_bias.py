@@ -21,8 +21,7 @@ class LayerBias:
         m.require(roles.layers.get(m.layer.name) == 1 and roles.is_inner(m.layer), "is no inner layer")
         m.require(not roles.is_classifier(m.layer), "is a classifier, which keeps its bias")
         m.require(m.facts.constant(m.b), "its bias is computed from a map", m.b)
-        plain = m.layer.attrs.get("alpha", 1.0) == 1.0 and not m.layer.attrs.get("transA", 0)
-        m.require(plain, "is a Gemm with alpha or transA")
+        m.require(not m.layer.attrs.get("transA", 0), "is a Gemm with transA")
 
     def rewrite(m: Match, g: Graph) -> Tensor:
         attrs = {name: value for name, value in m.layer.attrs.items() if name != "beta"}

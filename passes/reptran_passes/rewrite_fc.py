@@ -33,7 +33,8 @@ class FoldFC:
     def rewrite(m: Match, g: Graph) -> Tensor:
         inputs = list(m.layer.inputs)
         place = 1 - _position(m)
-        inputs[place] = m.context.mean(g, inputs[place])
+        # The mean of the signs, not the sign of a mean: what the classifier reads is averaged.
+        inputs[place] = m.context.mean_behind(g, inputs[place], m.context.wide(inputs[place]))
         return g.node(m.layer.op, inputs, m.layer.attrs, like=m.layer).outputs[0]
 
 
@@ -86,6 +87,8 @@ def _cannot_widen(m: Match) -> str | None:
         return "its weights stand on the left"
     if groups(m.layer) > 1:
         return "it is grouped"
+    if m.layer.op != "Conv" and len(m.context.shape(m.layer.inputs[1])) != 2:
+        return "its weights are no matrix"
     if m.layer.attrs.get("transA", 0) or m.context.wide(reads).axis != m.context.contracted(m.layer):
         return "it does not contract the channel axis"
     return None

@@ -139,8 +139,10 @@ class Copies:
         return len(self.facts.source(tensor).shape)
 
     def channels(self, node: Node) -> int:
-        """The channel axis of a layer's maps: 1 of a convolution, the last of a linear layer."""
-        return 1 if node.op == "Conv" else self.rank(node.outputs[0]) - 1
+        """The axis of a layer's output that holds its filters: 1 of a convolution, the last of a linear layer, or
+        the one before where the weights stand on the left."""
+        rank = self.rank(node.outputs[0])
+        return 1 if node.op == "Conv" else max(0, rank - (2 if self.roles.layers[node.name] == 0 else 1))
 
     def contracted(self, node: Node) -> int:
         """The axis of the map that a layer reads, over which it sums."""
@@ -184,7 +186,12 @@ class Copies:
         if node.name in self.roles.depthwise:
             return "depthwise", ""
         if self.roles.layers[node.name] == 0:
-            return "boundary", "its weights stand on the left"
+            raise CannotReplicate(
+                f"{node.op} {node.name!r} has its weights on the left, where they cannot be rearranged: "
+                "leave it alone with --exclude, or export it with the weights on the right"
+            )
+        if node.op != "Conv" and (node.attrs.get("transA", 0) or len(self.shape(node.inputs[1])) != 2):
+            return "boundary", "it is no product of a map and a matrix"
         filters = self._filters(node) // groups(node)
         if filters % self.beta:
             return "boundary", f"{filters} filters are not divisible by beta {self.beta}"

@@ -232,6 +232,8 @@ class SpecificationWalk:
             return Role.DEPTHWISE, ""
         if node.op == "Gemm" and node.attribute("transA", 0):
             return Role.BOUNDARY, "its input is transposed"
+        if node.op == "MatMul" and self.facts[node.inputs[position]].rank != 2:
+            return Role.BOUNDARY, "its weights are no matrix"
         count, groups = filters(node, position, self.facts)
         if (count // groups) % self.beta:
             each = " in each group" if groups > 1 else ""
