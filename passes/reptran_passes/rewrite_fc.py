@@ -34,7 +34,9 @@ class FoldFC:
         inputs = list(m.layer.inputs)
         place = 1 - _position(m)
         # The mean of the signs, not the sign of a mean: what the classifier reads is averaged.
-        inputs[place] = m.context.mean_behind(g, inputs[place], m.context.wide(inputs[place]))
+        reads = inputs[place]
+        signs = binarised(reads) is not None
+        inputs[place] = m.context.mean_behind(g, reads, m.context.wide(reads)) if signs else m.context.mean(g, reads)
         return g.node(m.layer.op, inputs, m.layer.attrs, like=m.layer).outputs[0]
 
 
