@@ -16,7 +16,8 @@ from onnx import ModelProto, helper
 from small_networks import network
 
 from reptran_compiler.cli.arguments import parse
-from reptran_compiler.cli.main import INTERRUPTED, main
+from reptran_compiler.cli.ending import INTERRUPTED
+from reptran_compiler.cli.main import main
 from reptran_compiler.errors import BadInput, CompileError, NothingToDo, VerificationFailed
 from reptran_compiler.model.io import read_model
 from reptran_compiler.model.writing import write_model

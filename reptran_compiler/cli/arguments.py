@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
 
+from reptran_compiler.cli.flags import Parser, add_rewriting, add_rules, add_runs, at_least_one
 from reptran_compiler.version import __version__
 
 _DESCRIPTION = """\
@@ -115,16 +114,9 @@ def check(arguments: Arguments) -> None:
         raise UsageError("only one of -o, --json and --map can go to standard output")
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that says in one line what is wrong, without the whole usage in front of it."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} ({self.prog} --help lists all options)\n")
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The parser."""
-    parser = _Parser(
+    parser = Parser(
         prog="reptran-compile",
         usage="%(prog)s MODEL -o OUT [--beta B] [options]",
         description=_DESCRIPTION,
@@ -134,8 +126,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("model", nargs="?", metavar="MODEL", help="an ONNX file; - for standard input")
     parser.add_argument("-o", "--output", metavar="OUT", help="the file to write; - for standard output")
-    parser.add_argument("--beta", type=_at_least_one, default=2, metavar="B", help="replication factor (default: 2)")
-    _add_rewriting(parser.add_argument_group("rewriting"))
+    parser.add_argument("--beta", type=at_least_one, default=2, metavar="B", help="replication factor (default: 2)")
+    rewriting = parser.add_argument_group("rewriting")
+    add_rewriting(rewriting)
+    rewriting.add_argument("--strict", action="store_true", help="a boundary is an error (exit code 1)")
     _add_passes(parser.add_argument_group("passes"))
     _add_verification(parser.add_argument_group("verification"))
     _add_reports(parser.add_argument_group("output and reports"))
@@ -143,49 +137,10 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_rewriting(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--scope",
-        choices=["network", "layer"],
-        default="network",
-        help="wide maps through the whole network (default), or drop-in layers between narrow maps",
-    )
-    group.add_argument(
-        "--fc",
-        choices=["widen", "fold"],
-        default="widen",
-        help="the classifier reads all copies (default), or their mean with the weights it had",
-    )
-    group.add_argument(
-        "--bn",
-        choices=["fold", "keep"],
-        default="fold",
-        help="fold BatchNormalization into scale and bias (default), or keep its nodes, wide",
-    )
-    group.add_argument(
-        "--weights",
-        choices=["latent", "binary"],
-        default="latent",
-        help="keep real-valued weights with their Sign in the graph (default), or store +-1",
-    )
-    for flag, words in (
-        ("--exclude", "leave layers alone whose node name matches; may be repeated"),
-        ("--include", "rewrite layers whose node name matches, narrow input or not; may be repeated"),
-    ):
-        group.add_argument(flag, type=_regex, action="append", default=[], metavar="REGEX", help=words)
-    group.add_argument("--strict", action="store_true", help="a boundary is an error (exit code 1)")
-
-
 def _add_passes(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--list-passes", action="store_true", help="show all passes and what they declare")
     group.add_argument("--passes", metavar="A,B,...", help="run these passes only, in this order within each phase")
-    group.add_argument(
-        "--rules",
-        action="append",
-        default=[],
-        metavar="FILE.py",
-        help="load further rules from a file (it is executed); may be repeated",
-    )
+    add_rules(group)
     group.add_argument(
         "--explain", metavar="NODE", help="what became of a node, and what each pass said of it; writes no model"
     )
@@ -193,17 +148,7 @@ def _add_passes(group: argparse._ArgumentGroup) -> None:
 
 def _add_verification(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--no-verify", action="store_true", help="do not verify; the result is marked as unverified")
-    group.add_argument(
-        "--dim",
-        type=_dimension,
-        action="append",
-        default=[],
-        metavar="NAME=SIZE",
-        help="size of a dynamic axis other than the batch, for runs and counts; may be repeated",
-    )
-    group.add_argument(
-        "--threads", type=_at_least_one, default=1, metavar="N", help="threads of onnxruntime (default: 1)"
-    )
+    add_runs(group)
 
 
 def _add_reports(group: argparse._ArgumentGroup) -> None:
@@ -222,28 +167,3 @@ def _add_reports(group: argparse._ArgumentGroup) -> None:
         default=0,
         help="name the passes that were applied, and every failure; tracebacks",
     )
-
-
-def _at_least_one(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no integer of at least 1")
-    return number
-
-
-def _regex(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
-    return text
-
-
-def _dimension(text: str) -> tuple[str, int]:
-    name, equals, size = text.rpartition("=")
-    if not equals or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=SIZE")
-    return name, _at_least_one(size)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
 from reptran_compiler.cli.arguments import Arguments, parse
-from reptran_compiler.errors import CompileError, VerificationFailed
-from reptran_compiler.version import __version__
+from reptran_compiler.cli.ending import Command
+from reptran_compiler.errors import VerificationFailed
 
 if TYPE_CHECKING:
     from reptran_compiler.pipeline import Transformation
     from reptran_compiler.reporting import Summary
-
-INTERNAL_ERROR = 4
-INTERRUPTED = 130
 
 _SHOWN_FAILURES = 5
 
@@ -36,23 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         understood = parse(arguments)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
-    try:
-        return _run(understood)
-    except CompileError as error:
-        return _stop(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _stop("interrupted", INTERRUPTED)
-    except SystemExit as end:
-        return _stop(f"a file given to --rules ended the process (exit code {end.code}): it must only define rules", 2)
-    except BrokenPipeError:
-        # The reader of standard output went away; nothing more can be said there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _stop("standard output was closed", 2)
-    except Exception as error:  # noqa: BLE001 - the last line of defence: one clear line, and the exit code
-        return _unexpected(error, understood, sys.argv[1:] if arguments is None else arguments)
+    command = Command("reptran-compile", arguments, bool(understood.verbose))
+    return command.run(lambda: _run(understood, command))
 
 
-def _run(arguments: Arguments) -> int:
+def _run(arguments: Arguments, command: Command) -> int:
     from reptran_compiler.pipeline import Refusal
 
     try:
@@ -64,18 +47,18 @@ def _run(arguments: Arguments) -> int:
             from reptran_compiler.cli.passes import explain
 
             return explain(arguments)
-        return _compile(arguments)
+        return _compile(arguments, command)
     except Refusal as error:
-        return _stop(str(error), error.exit_code)
+        return command.stop(str(error), error.exit_code)
 
 
-def _compile(arguments: Arguments) -> int:
+def _compile(arguments: Arguments, command: Command) -> int:
     from reptran_compiler.cli.options import compilation
     from reptran_compiler.model.io import STREAM
     from reptran_compiler.reporting import make_console, progress
 
     if arguments.output == STREAM and not arguments.dry_run and sys.stdout.isatty():
-        return _stop("standard output is a terminal: redirect it to a file, or name one with -o", 2)
+        return command.stop("standard output is a terminal: redirect it to a file, or name one with -o", 2)
     try:
         with progress(make_console(stderr=True), quiet=arguments.quiet) as step:
             result = compilation(arguments, step).run()
@@ -86,7 +69,7 @@ def _compile(arguments: Arguments) -> int:
             print(f"  also: {failure}", file=sys.stderr)
         if len(shown) < len(error.failures):
             print(f"  and {len(error.failures) - len(shown)} more (all with -v)", file=sys.stderr)
-        return _stop(f"{error}\nno model was written", error.exit_code)
+        return command.stop(f"{error}\nno model was written", error.exit_code)
     _report(result.summary, arguments)
     if arguments.verbose and not arguments.quiet and result.transformation is not None:
         _report_passes(result.transformation, arguments)
@@ -116,26 +99,6 @@ def _report_passes(transformation: Transformation, arguments: Arguments) -> None
 def _stream(arguments: Arguments) -> IO[str]:
     """Where the report goes: standard error where a file takes standard output."""
     return sys.stderr if "-" in (arguments.output, arguments.json, arguments.map) else sys.stdout
-
-
-def _stop(message: str, code: int) -> int:
-    print(f"reptran-compile: {message}", file=sys.stderr)
-    return code
-
-
-def _unexpected(error: Exception, arguments: Arguments, words: Sequence[str]) -> int:
-    import shlex
-
-    if arguments.verbose:
-        traceback.print_exception(error, file=sys.stderr)
-    text = " ".join(str(error).split())
-    hint = "" if arguments.verbose else " (-v shows where)"
-    command = shlex.join(("reptran-compile", *words))
-    return _stop(
-        f"internal error, please report it with the model: {type(error).__name__}: {text}{hint}\n"
-        f"reproduce with version {__version__}, Python {sys.version.split()[0]}: {command}",
-        INTERNAL_ERROR,
-    )
 
 
 if __name__ == "__main__":

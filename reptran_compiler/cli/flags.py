@@ -1,0 +1,101 @@
+"""The flags that the commands share, and what becomes of wrong ones. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong, without the whole usage in front of it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} ({self.prog} --help lists all options)\n")
+
+
+def add_rewriting(group: argparse._ArgumentGroup) -> None:
+    """Add what the result depends on: scope, classifier, BatchNormalization, weights, layers left alone or added."""
+    group.add_argument(
+        "--scope",
+        choices=["network", "layer"],
+        default="network",
+        help="wide maps through the whole network (default), or drop-in layers between narrow maps",
+    )
+    group.add_argument(
+        "--fc",
+        choices=["widen", "fold"],
+        default="widen",
+        help="the classifier reads all copies (default), or their mean with the weights it had",
+    )
+    group.add_argument(
+        "--bn",
+        choices=["fold", "keep"],
+        default="fold",
+        help="fold BatchNormalization into scale and bias (default), or keep its nodes, wide",
+    )
+    group.add_argument(
+        "--weights",
+        choices=["latent", "binary"],
+        default="latent",
+        help="keep real-valued weights with their Sign in the graph (default), or store +-1",
+    )
+    for flag, words in (
+        ("--exclude", "leave layers alone whose node name matches; may be repeated"),
+        ("--include", "rewrite layers whose node name matches, narrow input or not; may be repeated"),
+    ):
+        group.add_argument(flag, type=regex, action="append", default=[], metavar="REGEX", help=words)
+
+
+def add_rules(group: argparse._ArgumentGroup) -> None:
+    """Add `--rules`."""
+    group.add_argument(
+        "--rules",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="load further rules from a file (it is executed); may be repeated",
+    )
+
+
+def add_runs(group: argparse._ArgumentGroup) -> None:
+    """Add what runs of a model depend on: sizes of dynamic axes, and threads."""
+    group.add_argument(
+        "--dim",
+        type=dimension,
+        action="append",
+        default=[],
+        metavar="NAME=SIZE",
+        help="size of a dynamic axis other than the batch, for runs and counts; may be repeated",
+    )
+    group.add_argument(
+        "--threads", type=at_least_one, default=1, metavar="N", help="threads of onnxruntime (default: 1)"
+    )
+
+
+def at_least_one(text: str) -> int:
+    """A positive integer, for argparse."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no integer of at least 1")
+    return number
+
+
+def regex(text: str) -> str:
+    """A regular expression, for argparse."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
+    return text
+
+
+def dimension(text: str) -> tuple[str, int]:
+    """An axis with its size, for argparse."""
+    name, equals, size = text.rpartition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=SIZE")
+    return name, at_least_one(size)
