@@ -110,7 +110,7 @@ class Compilation:
         except Refusal as error:
             self.outputs.write_stages(error.reproducer.items(), source)
             raise
-        _check_not_replicated(source, transformation, trial)
+        check_not_replicated(source, transformation, trial)
         result = transformation.result
         carry_annotations(source.model, result, trial, threads=self.threads)
         provenance.record(result, transformation, options, source.digest, verified=self.verify)
@@ -236,7 +236,7 @@ def default_warnings(source: ModelProto, result: ModelProto) -> tuple[str, ...]:
     )
 
 
-def _check_not_replicated(source: Source, transformation: Transformation, trial: Trial) -> None:
+def check_not_replicated(source: Source, transformation: Transformation, trial: Trial) -> None:
     """Refuse a network in RepTran form that does not say so itself. Raises `NothingToDo`."""
     canonical = transformation.canonical
     if not may_repeat(canonical):

@@ -85,7 +85,7 @@ def _heading(summary: Summary) -> Text:
 def layer_table(rows: tuple[LayerRow, ...], *, with_outputs: bool = True) -> Table:
     """One line a layer: what it is, its weights and maps before and after, and what became of it."""
     outputs = ("output",) if with_outputs else ()
-    table = _table("layer", "role", "weights", "input", *outputs, "what became of it")
+    table = make_table("layer", "role", "weights", "input", *outputs, "what became of it")
     for row in rows:
         cells = [
             Text(row.name, overflow="fold"),
@@ -130,7 +130,7 @@ def _extents(shape: Shape) -> str:
 
 def cost_table(costs: Comparison) -> Table:
     """Costs before and after with their ratio, a section for each sort, totals in bold."""
-    table = _table("costs of one sample", "before", "after", "ratio", numbers=3)
+    table = make_table("costs of one sample", "before", "after", "ratio", numbers=3)
     section = ""
     for change in costs.changes:
         if change.section != section:
@@ -203,7 +203,8 @@ def verification_line(verification: VerificationSummary) -> Text:
     return Text(f"VERIFICATION FAILED{failure} ({compared})", style="bold red")
 
 
-def _table(*headers: str, numbers: int = 0) -> Table:
+def make_table(*headers: str, numbers: int = 0) -> Table:
+    """An empty table in the house's style, the last `numbers` columns for numbers."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, safe_box=True)
     for index, header in enumerate(headers):
         is_number = index >= len(headers) - numbers

@@ -21,7 +21,7 @@ def to_json(summary: Summary, *, indent: int | None = 2) -> str:
 
     Numbers are plain; numbers that JSON cannot hold are the strings "nan", "inf" and "-inf".
     """
-    return json.dumps(_plain(to_document(summary)), indent=indent, allow_nan=False, ensure_ascii=False)
+    return json.dumps(plain(to_document(summary)), indent=indent, allow_nan=False, ensure_ascii=False)
 
 
 def to_document(summary: Summary) -> dict[str, Any]:
@@ -35,14 +35,15 @@ def to_document(summary: Summary) -> dict[str, Any]:
         "beta": summary.beta,
         "options": dict(summary.options),
         "layers": [asdict(row) for row in summary.layers],
-        "costs": None if summary.costs is None else _comparison(summary.costs),
+        "costs": None if summary.costs is None else comparison_document(summary.costs),
         "verification": asdict(summary.verification),
         "notes": list(summary.notes),
         "warnings": list(summary.warnings),
     }
 
 
-def _comparison(costs: Comparison) -> dict[str, Any]:
+def comparison_document(costs: Comparison) -> dict[str, Any]:
+    """Costs before and after as nested dictionaries and lists."""
     return {
         "invariant": costs.invariant,
         "violations": list(costs.violations),
@@ -82,13 +83,13 @@ def _report(report: CostReport) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
-    """The value with what JSON has no form for put into one that it has."""
+def plain(value: Any) -> Any:
+    """A value with what JSON has no form for put into one that it has."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, (str, bool, int)) or value is None:
         return value
     if isinstance(value, Sequence):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     number = float(value)
     return number if math.isfinite(number) else str(number)
