@@ -91,7 +91,7 @@ class Compilation:
         self.outputs.check_writable()
         self.step("reading", 0, None)
         source = from_proto(self.model) if isinstance(self.model, ModelProto) else read_model(self.model)
-        self.outputs.check_apart(source)
+        self.outputs.check_source(source)
         recorded = provenance.recorded_beta(source.model)
         if beta > 1 and recorded is not None:
             raise NothingToDo(
@@ -132,7 +132,7 @@ class Compilation:
             summary = self._verified(summary, judgement)
         self.step("writing", 0, None)
         moves = "" if self.outputs.map is None else provenance.moves_json(transformation, options, source.digest)
-        self.outputs.write(result, moves, to_json(summary))
+        self.outputs.write(result, source, moves, to_json(summary))
         return CompileResult(result, summary, transformation, judgement)
 
     def _unchanged(self, source: Source, trial: Trial) -> CompileResult:

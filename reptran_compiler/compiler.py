@@ -67,7 +67,8 @@ def compile_model(
         rules: Python files with further rules.
         verify: whether to verify. Results that were not say so in their metadata.
         dry_run: whether to do everything but writing `output`.
-        external_data: whether to write the weights to a file of their own, `OUTPUT.data`.
+        external_data: whether to write the weights to a file of their own, `OUTPUT.DIGEST.data`, where DIGEST is the
+            beginning of its sha256.
         dump_dir: a folder for the canonical source, the specification and the graph after each pass.
         map_file: a JSON file that says where each weight went.
         report_file: a JSON file for the summary. It is written where verification fails, too.

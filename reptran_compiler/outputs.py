@@ -10,8 +10,14 @@ from pathlib import Path
 from onnx import ModelProto
 
 from reptran_compiler.errors import BadInput
-from reptran_compiler.model.io import STREAM, Source
-from reptran_compiler.model.writing import Writing, check_writable, external_file, write_bytes, write_model
+from reptran_compiler.model.io import EMBEDDED_LIMIT, STREAM, Source, tensor_bytes
+from reptran_compiler.model.writing import (
+    Writing,
+    check_room_beside,
+    check_writable,
+    is_stream,
+    write_bytes,
+)
 
 PathLike = str | os.PathLike[str]
 
@@ -50,6 +56,8 @@ class Outputs:
         files = [os.fspath(path) for path in (self.target, self.map, self.report) if path is not None]
         for path in files:
             check_writable(path)
+        if self.target is not None and self.external_data:
+            check_room_beside(self.target)
         places = [path if path == STREAM else str(Path(path).resolve()) for path in files]
         for index, place in enumerate(places):
             if place in places[:index]:
@@ -60,39 +68,38 @@ class Outputs:
             except OSError as error:
                 raise BadInput(f"cannot write to {self.dump_dir}: {error.strerror or error}") from None
 
-    def check_apart(self, source: Source) -> None:
-        """See that no file that is written is one that was read.
+    def check_source(self, source: Source) -> None:
+        """See that no file that is written is one that was read, and that a model of its size can be written.
 
         Raises:
-            BadInput: one is.
+            BadInput: one is, or it cannot.
         """
-        external = self.external_data or len(source.files) > 1
         for path in (self.target, self.map, self.report):
             if path is not None and os.fspath(path) != STREAM:
                 _apart(Path(path), source)
-                # Weights too large to embed go beside the file, asked for or not.
-                if external:
-                    _apart(external_file(Path(path).resolve()), source)
+        if self.target is not None and tensor_bytes(source.model) > EMBEDDED_LIMIT:
+            check_room_beside(self.target)
 
-    def write(self, model: ModelProto, map_text: str, report_text: str) -> None:
-        """Write what is wanted of a result, its map and its report: all of it or nothing.
+    def write(self, model: ModelProto, source: Source, map_text: str, report_text: str) -> None:
+        """Write what is wanted of a result of a source, its map and its report: all of it or nothing.
 
         Raises:
             BadInput: something cannot be written.
         """
-        with Writing() as files:
+        with Writing(source.files) as files:
             if self.target is not None:
-                files.add_model(model, self.target, external=self.external_data)
+                files.add_model(model, self.target, external_data=self.external_data)
             self._add_texts(files, map_text, report_text)
             files.commit()
 
     def write_unchanged(self, source: Source, map_text: str, report_text: str) -> None:
         """As `write`, for the source itself: its very bytes where they are in one file."""
-        with Writing() as files:
+        with Writing(source.files) as files:
             if self.target is not None and source.payload is not None and not self.external_data:
-                files.add(source.payload, self.target)
+                files.add(source.payload, self.target, is_model=True)
             elif self.target is not None:
-                files.add_model(source.model, self.target, external=self.external_data or len(source.files) > 1)
+                apart = self.external_data or (len(source.files) > 1 and not is_stream(self.target))
+                files.add_model(source.model, self.target, external_data=apart)
             self._add_texts(files, map_text, report_text)
             files.commit()
 
@@ -120,7 +127,9 @@ class Outputs:
                 continue
             place = Path(self.dump_dir) / f"{_file_name(name)}.onnx"
             _apart(place, source)
-            write_model(content, place)
+            with Writing(source.files) as files:
+                files.add_model(content, place)
+                files.commit()
 
 
 def numbered(stages: Iterable[tuple[str, ModelProto]]) -> Iterator[tuple[str, ModelProto]]:

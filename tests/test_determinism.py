@@ -63,7 +63,7 @@ INTERRUPTED = """
 import os, signal, sys
 from reptran_compiler import compilation
 from reptran_compiler.cli.main import main
-from reptran_compiler.model import writing
+from reptran_compiler.model.parts import Part
 
 def interrupt(*_, **__):
     os.kill(os.getpid(), signal.SIGINT)
@@ -71,7 +71,7 @@ def interrupt(*_, **__):
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
 moment, *words = sys.argv[1:]
 if moment == "writing":
-    writing._settle = interrupt
+    Part.settle = interrupt
 else:
     setattr(compilation, moment, interrupt)
 sys.exit(main(words))

@@ -38,10 +38,18 @@ def small_model() -> ModelProto:
     return model
 
 
+def data_of(path: Path) -> Path:
+    """The file that the weights of a model lie in, which the compiler names by its content."""
+    (found,) = path.parent.glob(f"{path.name}.*.data")
+    digest = hashlib.sha256(found.read_bytes()).hexdigest()
+    assert found.name == f"{path.name}.{digest[:16]}.data"
+    return found
+
+
 def external(folder: Path, **changes: str) -> Path:
     """A model with external data in a folder, entries of its first tensor changed."""
     path = folder / "model.onnx"
-    write_model(small_model(), path, external=True)
+    write_model(small_model(), path, external_data=True)
     model = onnx.load(str(path), load_external_data=False)
     tensor = model.graph.initializer[0]
     entries = {entry.key: entry.value for entry in tensor.external_data} | changes
@@ -66,9 +74,9 @@ def test_read_embedded(tmp_path: Path) -> None:
 def test_external_round_trip(tmp_path: Path) -> None:
     model = small_model()
     path = tmp_path / "model.onnx"
-    write_model(model, path, external=True)
+    write_model(model, path, external_data=True)
     assert model == small_model(), "the model that is written must not change"
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+    assert sorted(tmp_path.iterdir()) == sorted([path, data_of(path)])
     assert read_model(path).model == model
     assert read_model(path).payload is None
     onnx.checker.check_model(str(path))
@@ -78,7 +86,7 @@ def test_external_round_trip(tmp_path: Path) -> None:
 def test_digest_covers_external_data(tmp_path: Path) -> None:
     path = external(tmp_path)
     before = read_model(path).digest
-    data = tmp_path / "model.onnx.data"
+    data = data_of(path)
     content = bytearray(data.read_bytes())
     content[5] ^= 1
     data.write_bytes(content)
@@ -155,7 +163,7 @@ def test_standard_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     write_model(source.model, "-")
     assert written.getvalue() == payload
     with pytest.raises(ModelFileError, match="standard output"):
-        write_model(source.model, "-", external=True)
+        write_model(source.model, "-", external_data=True)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +206,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(os, "fsync", fail)
     for outside in (False, True):
         with pytest.raises(ModelFileError, match="No space left"):
-            write_model(small_model(), path, external=outside)
+            write_model(small_model(), path, external_data=outside)
     assert path.read_bytes() == b"before"
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.onnx"]
 
@@ -229,4 +237,4 @@ def test_devices_are_written_to_as_they_are() -> None:
     write_model(small_model(), os.devnull)
     assert not Path(os.devnull).is_file()
     with pytest.raises(ModelFileError, match="file of their own"):
-        write_model(small_model(), os.devnull, external=True)
+        write_model(small_model(), os.devnull, external_data=True)

@@ -153,7 +153,7 @@ def _add_verification(group: argparse._ArgumentGroup) -> None:
 
 def _add_reports(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--dry-run", action="store_true", help="do everything but writing the model")
-    group.add_argument("--external-data", action="store_true", help="write weights to OUT.data (always so above 2 GB)")
+    group.add_argument("--external-data", action="store_true", help="weights go to OUT.DIGEST.data (above 2 GB always)")
     group.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
     group.add_argument("--map", metavar="FILE", help="write where each weight went, as JSON")
     group.add_argument(

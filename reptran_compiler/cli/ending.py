@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from reptran_compiler.cli.signals import TERMINATED, Terminated, terminable
 from reptran_compiler.errors import CompileError
 from reptran_compiler.version import __version__
 
@@ -33,11 +34,14 @@ class Command:
     def run(self, work: Callable[[], int]) -> int:
         """Do the work of a command, which gives the exit code; whatever stops it becomes a line and a code."""
         try:
-            return work()
+            with terminable():
+                return work()
         except CompileError as error:
             return self.stop(str(error), error.exit_code)
         except KeyboardInterrupt:
             return self.stop("interrupted", INTERRUPTED)
+        except Terminated:
+            return self.stop("terminated", TERMINATED)
         except SystemExit as end:
             what = f"a file given to --rules ended the process (exit code {end.code})"
             return self.stop(f"{what}: it must only define rules", 2)

@@ -25,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 done and verified, 1 nothing rewritten or a check failed, 2 usage or bad input,
-        3 verification failed and nothing written, 4 an error of the compiler.
+        3 verification failed and nothing written, 4 an error of the compiler, 130 and 143 interrupted and
+        terminated.
     """
     try:
         understood = parse(arguments)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from google.protobuf.message import Message  # type: ignore[import-untyped,unused-ignore]
 from onnx import (
     AttributeProto,
     GraphProto,
@@ -20,6 +19,7 @@ from onnx import (
 )
 
 from reptran_compiler.model.graph import Constant, Graph, Node, Tensor, Variable
+from reptran_compiler.model.protos import copy_fields
 from reptran_compiler.model.subgraphs import bodies, captured
 
 _PLAIN = {
@@ -46,7 +46,7 @@ def import_model(model: ModelProto) -> Graph:
     """
     proto = model.graph
     shell = ModelProto()
-    _copy_fields(model, shell, without=("graph",))
+    copy_fields(model, shell, without=("graph",))
     tensors: dict[str, Tensor] = {}
     for stored in proto.initializer:
         tensors[stored.name] = constant = Constant(stored.name, gs.ir.tensor.LazyValues(stored))
@@ -70,7 +70,7 @@ def import_model(model: ModelProto) -> Graph:
         nodes.append(Node(node.op_type, label, attrs, read, made, domain=node.domain, source=node))
     pinned = frozenset(name for node in proto.node for name in captured(node) if name in tensors)
     outputs = [_tensor(tensors, value.name) for value in proto.output]
-    _copy_fields(proto, shell.graph, without=("node", "initializer"))
+    copy_fields(proto, shell.graph, without=("node", "initializer"))
     held = pinned | _annotations(proto)
     shell.graph.initializer.extend(tensor for tensor in proto.initializer if tensor.name in held)
     return Graph(shell, nodes, inputs, outputs, pinned, names)
@@ -195,16 +195,6 @@ def _annotations(graph: GraphProto) -> set[str]:
     return {entry.value for note in graph.quantization_annotation for entry in note.quant_parameter_tensor_names}
 
 
-def _copy_fields(source: Message, target: Message, without: Sequence[str]) -> None:
-    for field, value in source.ListFields():
-        if field.name in without:
-            continue
-        if hasattr(value, "extend"):
-            getattr(target, field.name).extend(value)
-        else:
-            setattr(target, field.name, value)
-
-
 def _replace(field: Any, values: Sequence[Any]) -> None:
     """Let a repeated field hold these values."""
     del field[:]
@@ -234,7 +224,7 @@ def node_proto(node: Node) -> NodeProto:
     source: NodeProto | None = node.source
     if source is not None:
         same = (source.op_type, source.domain) == (node.op, node.domain or "")
-        _copy_fields(source, proto, ("input", "output", "attribute", *(() if same else _OF_THE_OPERATOR)))
+        copy_fields(source, proto, ("input", "output", "attribute", *(() if same else _OF_THE_OPERATOR)))
     proto.op_type, proto.name = node.op, node.name
     if proto.domain != (node.domain or ""):
         proto.domain = node.domain or ""

@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import sys
-from contextlib import suppress
+from collections.abc import Collection
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
 from google.protobuf.message import EncodeError  # type: ignore[import-untyped,unused-ignore]
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto
 
+from reptran_compiler.model import external
 from reptran_compiler.model.io import EMBEDDED_LIMIT, STREAM, ModelFileError, tensor_bytes, why
+from reptran_compiler.model.parts import Part, alone, settle_folder
 
-_EXTERNAL_TENSOR_BYTES = 1024
-_ALIGNMENT = 4096
+
+@dataclass(frozen=True)
+class _File:
+    """A file that is written; `weights` is where the data goes of a model that has some besides."""
+
+    part: Part
+    place: Path
+    is_model: bool = False
+    weights: tuple[Part, Path] | None = None
 
 
 class Writing:
     """Files that appear together: `with Writing() as files: files.add(...); files.commit()`.
 
-    What is added is written beside its place. `commit` moves it there; without, nothing is left of it. Standard
-    output and devices are written to by `commit`, first of all, in the order that they were added in.
+    What is added is written beside its place. `commit` moves it there, models last; without, nothing is left of
+    it. Standard output and devices are written to by `commit`, first of all, in the order that they were added in.
+
+    The weights that a model has in a file of their own are named by their content, so that those of a model that
+    is replaced stay whole until the new one is there. Then they go, unless another ONNX file in the folder refers
+    to them. Of several processes that write to one folder, one commits at a time.
 
     Methods raise `ModelFileError` where something cannot be written.
+
+    Args:
+        keep: files, resolved, that stay whatever refers to them.
+        limit: how many bytes of tensors a model may embed.
     """
 
-    def __init__(self) -> None:
-        self._halves: list[tuple[Path, Path]] = []
+    def __init__(self, keep: Collection[Path] = (), limit: int = EMBEDDED_LIMIT) -> None:
+        self._keep, self._limit = keep, limit
+        self._parts: list[Part] = []
+        self._files: list[_File] = []
         self._direct: list[tuple[str, bytes]] = []
 
     def __enter__(self) -> Writing:
@@ -39,80 +58,117 @@ class Writing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for half, _ in self._halves:
-            with suppress(OSError):
-                half.unlink()
+        for part in self._parts:
+            part.vanish()
 
-    def add(self, payload: bytes, path: str | os.PathLike[str]) -> None:
-        """Add bytes for a file, or for standard output where `path` is "-"."""
+    def add(self, payload: bytes, path: str | os.PathLike[str], *, is_model: bool = False) -> None:
+        """Add bytes for a file, or for standard output where `path` is "-"; those of a model appear last."""
         name = os.fspath(path)
         place = Path(name).resolve()
-        if name == STREAM or _is_special(place):
+        if is_stream(name):
             self._direct.append((name, payload))
             return
         try:
-            with self._begun(place) as file:
-                file.write(payload)
-                _settle(file)
+            self._files.append(_File(self._written(payload, place), place, is_model))
         except OSError as error:
             raise ModelFileError(f"cannot write {name}: {why(error)}") from None
 
-    def add_model(self, model: ModelProto, path: str | os.PathLike[str], *, external: bool = False) -> None:
+    def add_model(self, model: ModelProto, path: str | os.PathLike[str], *, external_data: bool = False) -> None:
         """Add a model for a file, or for standard output where `path` is "-".
 
-        With `external`, and where the tensors exceed what protobuf holds, they go to a file named as this one
-        with ".data" behind it.
+        With `external_data`, and where the tensors exceed what may be embedded, they go to a file beside it that is
+        named as this one, with the first 16 digits of the content's sha256 and ".data" behind it.
         """
         name = os.fspath(path)
-        if not external and tensor_bytes(model) <= EMBEDDED_LIMIT:
-            self.add(_serialised(model), name)
+        if not external_data and tensor_bytes(model) <= self._limit:
+            self.add(_serialised(model), name, is_model=True)
             return
-        if name == STREAM or _is_special(Path(name)):
-            raise ModelFileError(f"cannot write to {_called(name)}: the weights need a file of their own")
-        weights = external_file(Path(name).resolve())
+        check_room_beside(name)
+        place = Path(name).resolve()
         try:
-            with self._begun(weights) as file:
-                light = _without_data(model, weights.name, file)
-                _settle(file)
+            part = self._begun(place)
+            stored = external.store(model, part.begin())
+            part.settle()
+            weights = external.data_file(place, stored.digest)
+            light = _serialised(external.without_data(model, stored, weights.name))
+            self._files.append(_File(self._written(light, place), place, True, (part, weights)))
         except OSError as error:
-            raise ModelFileError(f"cannot write {weights}: {why(error)}") from None
-        self.add(_serialised(light), name)
+            raise ModelFileError(f"cannot write {name}: {why(error)}") from None
 
     def commit(self) -> None:
         """Let the files appear."""
         for name, payload in self._direct:
-            try:
-                if name == STREAM:
-                    sys.stdout.buffer.write(payload)
-                    sys.stdout.buffer.flush()
-                else:
-                    Path(name).write_bytes(payload)
-            except OSError as error:
-                raise ModelFileError(f"cannot write {_called(name)}: {why(error)}") from None
-        for half, place in self._halves:
-            try:
-                os.replace(half, place)
-            except OSError as error:
-                raise ModelFileError(f"cannot write {place}: {why(error)}") from None
+            _stream(payload, name)
+        models = [file for file in self._files if file.is_model]
+        with ExitStack() as held:
+            locked = {folder: held.enter_context(alone(folder)) for folder in sorted({m.place.parent for m in models})}
+            for file in self._files:
+                if not file.is_model:
+                    _appear(file.part, file.place)
+            for file in models:
+                _replace(file, self._keep if locked[file.place.parent] else None)
 
-    def _begun(self, place: Path) -> BinaryIO:
-        half = _beside(place)
-        file = _created(half)
-        self._halves.append((half, place))
-        return file
+    def _begun(self, place: Path) -> Part:
+        part = Part(place)
+        self._parts.append(part)
+        return part
+
+    def _written(self, payload: bytes, place: Path) -> Part:
+        part = self._begun(place)
+        part.begin().write(payload)
+        part.settle()
+        return part
 
 
-def write_model(model: ModelProto, path: str | os.PathLike[str], *, external: bool = False) -> None:
+def _replace(file: _File, keep: Collection[Path] | None) -> None:
+    """Let a model appear, its weights before it; those of the one in its place go, unless `keep` is None."""
+    replaced = external.data_files(file.place)
+    if file.weights is None:
+        _appear(file.part, file.place)
+    else:
+        part, place = file.weights
+        known = os.path.lexists(place)
+        _appear(part, place)
+        try:
+            settle_folder(place.parent)  # no model ahead of its weights, even where the power fails
+            _appear(file.part, file.place)
+        except BaseException:
+            if not known and keep is not None:
+                external.remove_unused([place], file.place, keep)
+            raise
+    settle_folder(file.place.parent)
+    if keep is not None:
+        external.remove_unused(replaced, file.place, keep)
+
+
+def _appear(part: Part, place: Path) -> None:
+    try:
+        part.appear(place)
+    except OSError as error:
+        raise ModelFileError(f"cannot write {place}: {why(error)}") from None
+
+
+def _stream(payload: bytes, name: str) -> None:
+    try:
+        if name == STREAM:
+            sys.stdout.buffer.write(payload)
+            sys.stdout.buffer.flush()
+        else:
+            Path(name).write_bytes(payload)
+    except OSError as error:
+        raise ModelFileError(f"cannot write {_called(name)}: {why(error)}") from None
+
+
+def write_model(model: ModelProto, path: str | os.PathLike[str], *, external_data: bool = False) -> None:
     """Write a model to a file, whole or not at all, or to standard output where `path` is "-".
 
-    With `external`, and where the tensors exceed what protobuf holds, they go to a file named as this one with
-    ".data" behind it.
+    With `external_data`, and where the tensors exceed what protobuf holds, they go to a file beside it (see `Writing`).
 
     Raises:
         ModelFileError: it cannot be written. What was there before is still there.
     """
     with Writing() as files:
-        files.add_model(model, path, external=external)
+        files.add_model(model, path, external_data=external_data)
         files.commit()
 
 
@@ -140,57 +196,44 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     try:
         if stat.S_ISDIR(_mode(place)):
             raise ModelFileError(f"cannot write {name}: it is a folder")
-        if not _is_special(place):
-            half = _beside(place)
-            _created(half).close()
-            half.unlink()
+        if not is_stream(name):
+            part = Part(place)
+            try:
+                part.begin()
+            finally:
+                part.vanish()
     except OSError as error:
         raise ModelFileError(f"cannot write {name}: {why(error)}") from None
 
 
-def external_file(path: str | os.PathLike[str]) -> Path:
-    """Where the weights of a model go that is written to `path` with external data."""
-    place = Path(path)
-    return place.with_name(place.name + ".data")
+def check_room_beside(path: str | os.PathLike[str]) -> None:
+    """See that a model's weights can lie beside it and are found there.
+
+    Raises:
+        ModelFileError: they cannot, or are not.
+    """
+    name = os.fspath(path)
+    if is_stream(name):
+        raise ModelFileError(f"cannot write to {_called(name)}: the weights need a file of their own")
+    place = Path(name).resolve()
+    if place.parent != Path(name).parent.resolve():
+        raise ModelFileError(f"cannot write {name}: it is a link, and weights beside {place} are not found through it")
+    try:
+        place.name.encode()
+    except UnicodeEncodeError:
+        raise ModelFileError(f"cannot write {place!a}: weights are referred to by a name in UTF-8") from None
 
 
-def _without_data(model: ModelProto, location: str, file: BinaryIO) -> ModelProto:
-    """The model with the data of its larger initializers in `file`; the given one stays as it is."""
-    light = ModelProto()
-    for field, value in model.ListFields():
-        if field.name != "graph":
-            _set(light, field.name, value)
-    for field, value in model.graph.ListFields():
-        if field.name != "initializer":
-            _set(light.graph, field.name, value)
-    position = 0
-    for tensor in model.graph.initializer:
-        if len(tensor.raw_data) < _EXTERNAL_TENSOR_BYTES:
-            light.graph.initializer.append(tensor)
-            continue
-        padding = -position % _ALIGNMENT
-        file.write(bytes(padding))
-        position += padding
-        length = file.write(tensor.raw_data)
-        moved = light.graph.initializer.add()
-        for field, value in tensor.ListFields():
-            if field.name not in ("raw_data", "external_data", "data_location"):
-                _set(moved, field.name, value)
-        moved.data_location = TensorProto.EXTERNAL
-        for key, entry in (("location", location), ("offset", position), ("length", length)):
-            moved.external_data.add(key=key, value=str(entry))
-        position += length
-    return light
-
-
-def _set(message: object, name: str, value: object) -> None:
-    target = getattr(message, name)
-    if isinstance(value, (bool, int, float, str, bytes)):
-        setattr(message, name, value)
-    elif hasattr(target, "extend"):
-        target.extend(value)
-    else:
-        target.CopyFrom(value)
+def is_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is standard output ("-"), or neither file nor folder: a pipe, a terminal, the null device."""
+    name = os.fspath(path)
+    if name == STREAM:
+        return True
+    try:
+        mode = _mode(Path(name).resolve())
+    except OSError:
+        return False
+    return bool(mode) and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _serialised(model: ModelProto) -> bytes:
@@ -199,29 +242,6 @@ def _serialised(model: ModelProto) -> bytes:
         return payload
     except (EncodeError, ValueError) as error:
         raise ModelFileError(f"the model cannot be serialised: {why(error)}") from None
-
-
-def _beside(place: Path) -> Path:
-    digest = hashlib.sha256(os.fsencode(place.name)).hexdigest()[:12]
-    return place.with_name(f".{digest}.{os.getpid()}.part")
-
-
-def _created(place: Path) -> BinaryIO:
-    return open(place, "xb")  # noqa: SIM115 - the callers close it
-
-
-def _settle(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _is_special(place: Path) -> bool:
-    """Whether something is there that is neither file nor folder: a pipe, a terminal, the null device."""
-    try:
-        mode = _mode(place)
-    except OSError:
-        return False
-    return bool(mode) and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _mode(place: Path) -> int:
