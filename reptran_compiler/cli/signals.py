@@ -22,12 +22,20 @@ def terminable() -> Iterator[None]:
         yield
         return
 
+    came = False
+
     def end(number: int, frame: object) -> None:
+        nonlocal came
+        came = True
         signal.signal(number, signal.SIG_IGN)  # what is cleaning up already is left to it
         raise Terminated
 
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
+    except Exception:
+        if came:  # what was interrupted made another error of it
+            raise Terminated from None
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)

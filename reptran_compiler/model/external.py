@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +83,7 @@ def data_files(place: Path) -> list[Path]:
     return [path for path in beside if _names(place, path.name)]
 
 
-def remove_unused(files: Iterable[Path], model: Path, keep: Collection[Path]) -> None:
+def remove_unused(files: Collection[Path], model: Path, keep: Collection[Path]) -> None:
     """Remove files of weights, as far as possible, that no model in their folder refers to.
 
     Args:
@@ -91,10 +91,11 @@ def remove_unused(files: Iterable[Path], model: Path, keep: Collection[Path]) ->
         model: a model that may refer to them; others are known by ".onnx" or the suffix that this one has.
         keep: files that stay, whatever refers to them.
     """
-    models = [model, *(path for path in model.parent.glob("*") if path.suffix in (".onnx", model.suffix or ".onnx"))]
-    for path in files:
-        if path not in keep and not any(_names(each, path.name) for each in models):
-            with suppress(OSError):
+    with suppress(OSError):
+        like = (".onnx", model.suffix or ".onnx")
+        models = [model, *(path for path in model.parent.iterdir() if path.suffix in like)] if files else []
+        for path in files:
+            if path not in keep and not any(_names(each, path.name) for each in models):
                 path.unlink()
 
 

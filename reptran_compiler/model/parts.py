@@ -34,6 +34,11 @@ class Part:
         self._path: Path | None = None
         self._file: BinaryIO | None = None
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it has begun, and has not appeared yet."""
+        return self._path is not None and self._path.exists()
+
     def begin(self) -> BinaryIO:
         """Create the file and open it for writing."""
         for left in self._folder.glob(f".{self._digest}.*.part"):

@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Collection
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -100,13 +100,21 @@ class Writing:
         for name, payload in self._direct:
             _stream(payload, name)
         models = [file for file in self._files if file.is_model]
+        texts = [file for file in self._files if not file.is_model]
         with ExitStack() as held:
             locked = {folder: held.enter_context(alone(folder)) for folder in sorted({m.place.parent for m in models})}
-            for file in self._files:
-                if not file.is_model:
+            before = {file.place: _content(file.place) for file in texts}
+            try:
+                for file in texts:
                     _appear(file.part, file.place)
-            for file in models:
-                _replace(file, self._keep if locked[file.place.parent] else None)
+                for file in models:
+                    _replace(file, self._keep if locked[file.place.parent] else None)
+            except BaseException:
+                if all(file.part.is_there for file in models):
+                    for file in texts:
+                        if not file.part.is_there:
+                            _put_back(before[file.place], file.place)
+                raise
 
     def _begun(self, place: Path) -> Part:
         part = Part(place)
@@ -122,23 +130,34 @@ class Writing:
 
 def _replace(file: _File, keep: Collection[Path] | None) -> None:
     """Let a model appear, its weights before it; those of the one in its place go, unless `keep` is None."""
-    replaced = external.data_files(file.place)
-    if file.weights is None:
+    unsure = external.data_files(file.place)
+    if file.weights is not None and not os.path.lexists(file.weights[1]):
+        unsure.append(file.weights[1])
+    try:
+        if file.weights is not None:
+            _appear(*file.weights)
+            settle_folder(file.place.parent)  # no model ahead of its weights, even where the power fails
         _appear(file.part, file.place)
-    else:
-        part, place = file.weights
-        known = os.path.lexists(place)
-        _appear(part, place)
-        try:
-            settle_folder(place.parent)  # no model ahead of its weights, even where the power fails
-            _appear(file.part, file.place)
-        except BaseException:
-            if not known and keep is not None:
-                external.remove_unused([place], file.place, keep)
-            raise
-    settle_folder(file.place.parent)
-    if keep is not None:
-        external.remove_unused(replaced, file.place, keep)
+        settle_folder(file.place.parent)
+    finally:
+        if keep is not None:
+            external.remove_unused(unsure, file.place, keep)
+
+
+def _content(place: Path) -> bytes | None:
+    try:
+        return place.read_bytes()
+    except OSError:
+        return None
+
+
+def _put_back(content: bytes | None, place: Path) -> None:
+    """Undo the appearance of a file, as far as possible."""
+    with suppress(OSError, ModelFileError):
+        if content is None:
+            place.unlink()
+        else:
+            write_bytes(content, place)
 
 
 def _appear(part: Part, place: Path) -> None:
