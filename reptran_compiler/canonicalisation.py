@@ -14,7 +14,7 @@ from onnx import ModelProto
 from reptran_compiler.model import Constant, Graph, Node, Tensor, export_model, import_model
 from reptran_compiler.model.symbolic import symbolic
 from reptran_compiler.replication import Layers, binarised
-from reptran_compiler.rewriting import RANDOM, Engine, Facts, Rule, RuleReport
+from reptran_compiler.rewriting import RANDOM, Engine, Facts, Rule, RuleReport, TimeLimit
 from reptran_compiler.runtime import TensorFact, integer_values, random_feeds, tensor_facts
 from reptran_compiler.transformation import Options, Refusal
 
@@ -74,7 +74,8 @@ def canonicalise(model: ModelProto, options: Options, rules: Sequence[Rule]) -> 
     layers = Layers(graph, facts, symbols)
     _see_repeatable(graph, facts)
     origins = {node.name: _origin(node.inputs[at]) for node in graph.nodes if (at := _weight(layers, node)) is not None}
-    engine = Engine(graph, facts, layers, options.check)
+    limit = TimeLimit(options.rule_seconds)
+    engine = Engine(graph, facts, layers, options.check, paranoid=options.paranoid, limit=limit)
     stages = []
     for turn in range(_ROUNDS):
         if turn:

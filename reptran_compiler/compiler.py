@@ -11,6 +11,7 @@ from reptran_compiler.errors import BadInput, CompileError, NothingToDo, Verific
 from reptran_compiler.outputs import Outputs, PathLike
 from reptran_compiler.pipeline import Options, Refusal
 from reptran_compiler.reporting import Step, silent
+from reptran_compiler.rewriting import Rule
 
 __all__ = [
     "BadInput",
@@ -37,7 +38,7 @@ def compile_model(
     include: Sequence[str] = (),
     strict: bool = False,
     passes: Sequence[str] | None = None,
-    rules: Sequence[str] = (),
+    rules: Sequence[str | Rule] = (),
     verify: bool = True,
     dry_run: bool = False,
     external_data: bool = False,
@@ -47,6 +48,8 @@ def compile_model(
     dims: Mapping[str, int] | None = None,
     batches: Sequence[int] | None = None,
     threads: int = 1,
+    paranoid: bool = False,
+    rule_seconds: float = 60.0,
     progress: Step = silent,
 ) -> CompileResult:
     """Bring a binary network into its RepTran form.
@@ -64,7 +67,7 @@ def compile_model(
             narrow.
         strict: whether a boundary is an error.
         passes: the passes to run, in this order; None for the built-in order.
-        rules: Python files with further rules.
+        rules: further rules, or Python files with such.
         verify: whether to verify. Results that were not say so in their metadata.
         dry_run: whether to do everything but writing `output`.
         external_data: whether to write the weights to a file of their own, `OUTPUT.DIGEST.data`, where DIGEST is the
@@ -75,6 +78,9 @@ def compile_model(
         dims: sizes for runs of dynamic axes other than the batch, by the axis' name, or as "INPUT:AXIS".
         batches: batch sizes to verify with; 2 and 3 when absent.
         threads: threads of onnxruntime.
+        paranoid: whether rules are called in the test mode: slower, it finds rules that do something else than they
+            report, and those that do another thing when they are called again.
+        rule_seconds: how long each function of a rule may take.
         progress: told what is being done.
 
     Returns:
@@ -97,6 +103,8 @@ def compile_model(
         strict=strict,
         passes=None if passes is None else tuple(passes),
         rules=tuple(rules),
+        paranoid=paranoid,
+        rule_seconds=rule_seconds,
     )
     return Compilation(
         model=model,

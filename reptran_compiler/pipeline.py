@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from onnx import ModelProto
 
 from reptran_compiler.canonicalisation import Canonical, canonicalise
-from reptran_compiler.model import Graph, export_model, import_model
+from reptran_compiler.model import Graph, digest_of, export_model, import_model
 from reptran_compiler.model.symbolic import Symbols
 from reptran_compiler.replication import CARRIERS, Copies, Decision, Layers, Plan, WideFacts
 from reptran_compiler.replication.effects import Replicates
 from reptran_compiler.rewriting import (
     CannotContinue,
     Engine,
+    Facts,
     NoSuchRule,
     Refused,
     Rule,
+    TimeLimit,
     is_built_in,
     known_rules,
     select,
@@ -39,8 +42,13 @@ def transform(model: ModelProto, options: Options) -> Transformation:
             copies of integers differ.
     """
     rules = available_rules(options)
+    strange = [rule for rule in rules if not rule.ours]
+    given = digest_of(model) if strange else b""
     try:
         found = canonicalise(model, options, [rule for rule in rules if rule.phase == "canonicalise"])
+        if strange and digest_of(model) != given:
+            names = " or ".join(f"rule {rule.name!r}" for rule in strange)
+            raise Refusal(f"{names} edits the source model itself: .source is for reading alone")
         excluded = _named(options.exclude, found.layers, "--exclude")
         included = _named(options.include, found.layers, "--include")
         plan = Plan(options.beta, options.scope, options.fc, excluded - included, included, found.binary)
@@ -58,7 +66,7 @@ def available_rules(options: Options) -> tuple[Rule, ...]:
         Refusal: a source of rules cannot be used, or `--passes` names a rule that there is not.
     """
     try:
-        rules = known_rules(options.rules)
+        rules = known_rules(options.rules, seconds=options.rule_seconds)
         if options.passes is not None:
             return select(rules, options.passes)
     except NoSuchRule as error:
@@ -81,7 +89,7 @@ def _replicate(found: Canonical, options: Options, plan: Plan, rules: Sequence[R
     if options.strict and blocked:
         raise Refusal(f"boundary at {blocked[0].node!r}: {blocked[0].reason} (--strict)")
     stages = [("canonical", found.model), ("replicated", export_model(graph))] if options.stages else []
-    finishing = Engine(graph, copies.facts, Layers(graph, copies.facts, Symbols({}, {}, {})), options.check)
+    finishing = _engine(graph, copies.facts, Layers(graph, copies.facts, Symbols({}, {}, {})), options)
     for rule in (each for each in rules if each.phase == "finish"):
         if finishing.fixpoint(rule) and options.stages:
             stages.append((rule.name, export_model(graph)))
@@ -123,12 +131,17 @@ def _walked(
     """A canonical graph with the rules of RepTran applied."""
     graph = import_model(found.model)
     copies = Copies(graph, WideFacts(graph, found.cases, found.integers, plan.beta), plan, dict(decisions))
-    engine = Engine(graph, copies.facts, copies, options.check)
+    engine = _engine(graph, copies.facts, copies, options)
     left = engine.walk(rules, copies)
     for node in left:
         if any(copies.wide(tensor) or copies.distinct(tensor) for tensor in (*node.inputs, *node.outputs)):
             raise Refusal(f"no selected pass carries {node.op_type} at node {node.name!r}: add one to --passes", 2)
     return graph, copies, engine
+
+
+def _engine(graph: Graph, facts: Facts, context: Any, options: Options) -> Engine:
+    limit = TimeLimit(options.rule_seconds)
+    return Engine(graph, facts, context, options.check, paranoid=options.paranoid, limit=limit)
 
 
 def _declared_per_copy(rules: Sequence[Rule], engine: Engine) -> frozenset[str]:

@@ -14,6 +14,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from reptran_compiler.pipeline import Options, Transformation
 from reptran_compiler.replication import WeightMove
+from reptran_compiler.rewriting import Rule
 from reptran_compiler.version import __version__
 
 Array = NDArray[Any]
@@ -61,7 +62,7 @@ def record(model: ModelProto, transformation: Transformation, options: Options, 
 
 
 def option_values(options: Options) -> dict[str, str | bool | list[str] | None]:
-    """The options of a compilation by name, beta left out; of `rules`, the names of the files."""
+    """The options of a compilation by name, beta left out; of `rules`, the names of the files or rules."""
     return {
         "scope": options.scope,
         "fc": options.fc,
@@ -71,7 +72,7 @@ def option_values(options: Options) -> dict[str, str | bool | list[str] | None]:
         "include": list(options.include),
         "strict": options.strict,
         "passes": None if options.passes is None else list(options.passes),
-        "rules": [os.path.basename(path) for path in options.rules],
+        "rules": [each.name if isinstance(each, Rule) else os.path.basename(each) for each in options.rules],
     }
 
 

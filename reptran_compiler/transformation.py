@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from onnx import ModelProto
 
 from reptran_compiler.replication import WeightMove
-from reptran_compiler.rewriting import RuleReport
+from reptran_compiler.rewriting import Rule, RuleReport
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,12 @@ class Options:
         scope, fc, bn, weights, strict: as the command line's.
         exclude, include: regular expressions over node names.
         passes: the passes to run; None for all that the other options ask for.
-        rules: Python files with further rules.
+        rules: further rules, or Python files with such.
         dims: sizes for runs of dynamic axes other than the batch.
         check: whether the declared effects of rules are executed.
         stages: whether to keep the graph as it is after each pass.
+        paranoid: whether rules are called in the test mode, which finds those that do something else than they report.
+        rule_seconds: how long each function of a rule may take.
     """
 
     beta: int = 2
@@ -35,10 +37,12 @@ class Options:
     include: tuple[str, ...] = ()
     strict: bool = False
     passes: tuple[str, ...] | None = None
-    rules: tuple[str, ...] = ()
+    rules: tuple[str | Rule, ...] = ()
     dims: tuple[tuple[str, int], ...] = ()
     check: bool = True
     stages: bool = False
+    paranoid: bool = False
+    rule_seconds: float = 60.0
 
 
 class Refusal(Exception):

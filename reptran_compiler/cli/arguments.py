@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from reptran_compiler.cli.flags import Parser, add_rewriting, add_rules, add_runs, at_least_one
+from reptran_compiler.cli.flags import Parser, add_rewriting, add_rules, add_runs, at_least_one, seconds
 from reptran_compiler.version import __version__
 
 _DESCRIPTION = """\
@@ -19,7 +19,7 @@ _EXIT_CODES = """exit codes:
   1  nothing could be rewritten, or a check such as --strict failed
   2  wrong usage, or input that cannot be used
   3  verification failed; no model was written
-  4  an error of the compiler itself (130: interrupted)
+  4  an error of the compiler itself (130: interrupted, 143: terminated)
 """
 
 
@@ -39,6 +39,8 @@ class Arguments:
     strict: bool
     passes: tuple[str, ...] | None
     rules: tuple[str, ...]
+    paranoid: bool
+    rule_seconds: float
     list_passes: bool
     explain: str | None
     verify: bool
@@ -75,6 +77,8 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
         strict=found.strict,
         passes=passes,
         rules=tuple(found.rules),
+        paranoid=found.paranoid,
+        rule_seconds=found.rule_seconds,
         list_passes=found.list_passes,
         explain=found.explain,
         verify=not found.no_verify,
@@ -141,6 +145,12 @@ def _add_passes(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--list-passes", action="store_true", help="show all passes and what they declare")
     group.add_argument("--passes", metavar="A,B,...", help="run these passes only, in this order within each phase")
     add_rules(group)
+    group.add_argument(
+        "--paranoid", action="store_true", help="test rules: watch the graph around every call, call each rule twice"
+    )
+    group.add_argument(
+        "--rule-seconds", type=seconds, default=60.0, metavar="S", help="how long a rule may take (default: 60)"
+    )
     group.add_argument(
         "--explain", metavar="NODE", help="what became of a node, and what each pass said of it; writes no model"
     )

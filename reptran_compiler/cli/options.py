@@ -22,6 +22,8 @@ def options(arguments: Arguments) -> Options:
         strict=arguments.strict,
         passes=arguments.passes,
         rules=arguments.rules,
+        paranoid=arguments.paranoid,
+        rule_seconds=arguments.rule_seconds,
     )
 
 

@@ -25,7 +25,7 @@ exit codes:
   1  a budget is exceeded, and nothing else is wrong
   2  wrong usage, or input that cannot be used
   3  REP is not what RepTran makes of ORIGINAL
-  4  an error of the compiler itself (130: interrupted)
+  4  an error of the compiler itself (130: interrupted, 143: terminated)
 """
 #: Flags that REP's metadata may answer for.
 _RECORDED = ("beta", "scope", "fc", "bn", "weights", "exclude", "include", "rules")

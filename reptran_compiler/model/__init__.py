@@ -1,6 +1,6 @@
 """Reading, holding and writing ONNX graphs: the one place that touches graphsurgeon."""
 
-from reptran_compiler.model.convert import export_model, import_model, node_proto, tensor_proto
+from reptran_compiler.model.convert import digest_of, export_model, import_model, node_proto, tensor_proto
 from reptran_compiler.model.graph import Constant, Graph, Node, Tensor, Variable
 from reptran_compiler.model.subgraphs import bodies, captured
 
@@ -12,6 +12,7 @@ __all__ = [
     "Variable",
     "bodies",
     "captured",
+    "digest_of",
     "export_model",
     "import_model",
     "node_proto",

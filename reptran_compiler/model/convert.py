@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -111,6 +112,14 @@ def export_model(graph: Graph, *, keep_value_info: bool = False) -> ModelProto:
     _replace(proto.value_info, [value for value in proto.value_info if keep_value_info and value.name in made])
     _replace(proto.input, _inputs(model, graph, stored, own))
     return model
+
+
+def digest_of(model: ModelProto) -> bytes:
+    """A digest of the operators and stored tensors of a model, of whatever size."""
+    digest = hashlib.sha256()
+    for part in (*model.graph.node, *model.graph.initializer):
+        digest.update(part.SerializeToString(deterministic=True))
+    return digest.digest()
 
 
 def tensor_proto(tensor: Constant, name: str) -> TensorProto:
@@ -248,4 +257,4 @@ def _same(old: Any, new: Any) -> bool:
     return bool(old == new)
 
 
-__all__ = ["export_model", "import_model", "node_proto", "tensor_proto"]
+__all__ = ["digest_of", "export_model", "import_model", "node_proto", "tensor_proto"]

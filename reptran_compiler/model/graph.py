@@ -6,7 +6,8 @@ The classes here compare by identity; everything else is graphsurgeon's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from heapq import heapify, heappop, heappush
 from typing import Any
 
@@ -43,9 +44,12 @@ class Constant(gs.Constant):  # type: ignore[misc]
 
     @property
     def values(self) -> Array:
-        """The values, loaded when first asked; the array is read-only, and so is the attribute."""
+        """The values, loaded when first asked; the array is read-only for good, and so is the attribute."""
         loaded: Array = gs.Constant.values.fget(self)
-        loaded.flags.writeable = False
+        if loaded.flags.writeable:
+            loaded.flags.writeable = False
+            # A view of an array that is read-only cannot be made writeable.
+            self._values = loaded = loaded.view()
         return loaded
 
 
@@ -53,7 +57,12 @@ Tensor = Variable | Constant
 
 
 class Node(gs.Node):  # type: ignore[misc]
-    """An operator. `source` is the node of the file that it stems from: its metadata goes along with it."""
+    """An operator.
+
+    Attributes:
+        source: the node of the file that it stems from: its metadata goes along with it.
+        gone: whether it was taken out of its graph.
+    """
 
     op: str
     name: str
@@ -67,6 +76,7 @@ class Node(gs.Node):  # type: ignore[misc]
     def __init__(self, *args: Any, source: NodeProto | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.source = source
+        self.gone = False
 
     @property
     def op_type(self) -> str:
@@ -89,6 +99,7 @@ class Graph:
         inputs, outputs: the graph's inputs and outputs, in order.
         pinned: names of tensors that subgraphs (If, Loop) read; they must not vanish.
         beside: operators that were made and are not part of the graph yet.
+        recent: the names that were given since operators were last adopted.
     """
 
     def __init__(
@@ -108,6 +119,7 @@ class Graph:
         self._names = names
         self._numbers: dict[str, int] = {}  # the last number behind each hint: none below is free
         self.beside: list[Node] = []
+        self.recent: set[str] = set()
 
     @property
     def opset(self) -> int:
@@ -122,11 +134,10 @@ class Graph:
             name = f"{hint}.{number}"
         self._names.add(name)
         self._numbers[hint] = number
+        self.recent.add(name)
         return name
 
-    def constant(
-        self, hint: str, values: Array | Sequence[int] | Sequence[float], dtype: Any = None
-    ) -> Constant:
+    def constant(self, hint: str, values: Array | Sequence[int] | Sequence[float], dtype: Any = None) -> Constant:
         """A new stored tensor with a fresh name."""
         return Constant(self.fresh(hint), np.array(values, dtype=dtype, order="C"))
 
@@ -149,7 +160,14 @@ class Graph:
             like: a node whose name, documentation and metadata it takes over.
             name: a hint for its name where `like` is absent.
             outputs: how many.
+
+        Raises:
+            TypeError: what it shall read is no tensor.
         """
+        for place, tensor in enumerate(inputs):
+            if tensor is not None and not isinstance(tensor, (Variable, Constant)):
+                hint = "give one of its .outputs" if isinstance(tensor, Node) else "store it with g.constant"
+                raise TypeError(f"operand {place} of {op} is a {type(tensor).__name__}, no tensor: {hint}")
         hint = like.name if like is not None else self.fresh(name or op)
         made = [Variable(self.fresh(f"{hint}/out")) for _ in range(outputs)]
         read = [Variable("") if tensor is None else tensor for tensor in inputs]
@@ -173,10 +191,22 @@ class Graph:
         known = {id(node) for node in kept}
         for node in self.beside:
             if id(node) not in known:
-                node.inputs.clear()
-                node.outputs.clear()
+                _drop(node)
         self.beside.clear()
+        self.recent.clear()
         self.nodes += kept
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Build something beside the graph for a look at it: behind the block it is dropped, and its names are free."""
+        start, names, numbers, recent = self.mark(), set(self._names), dict(self._numbers), set(self.recent)
+        try:
+            yield
+        finally:
+            for node in self.since(start):
+                _drop(node)
+            del self.beside[start:]
+            self._names, self._numbers, self.recent = names, numbers, recent
 
     def replace(self, old: Tensor, new: Tensor, keep: Iterable[Node] = ()) -> None:
         """Let every reader of `old` but those of `keep` read `new`, which takes over the name and place of `old`."""
@@ -206,6 +236,7 @@ class Graph:
                 continue
             above = [tensor.inputs[0] for tensor in here.inputs if tensor.inputs]
             here.inputs.clear()
+            here.gone = True
             stack += above
 
     def is_output(self, tensor: Tensor) -> bool:
@@ -225,8 +256,7 @@ class Graph:
             stack += [t.inputs[0] for t in node.inputs if t.inputs]
         dead = [node for node in self.nodes if id(node) not in needed]
         for node in dead:
-            node.inputs.clear()
-            node.outputs.clear()
+            _drop(node)
         self.nodes = self._sorted([node for node in self.nodes if id(node) in needed])
 
     def _sorted(self, nodes: list[Node]) -> list[Node]:
@@ -254,3 +284,10 @@ class Graph:
         if len(order) != len(nodes):
             raise ValueError("the graph has a circle")
         return order
+
+
+def _drop(node: Node) -> None:
+    """Take an operator off its tensors."""
+    node.inputs.clear()
+    node.outputs.clear()
+    node.gone = True

@@ -1,10 +1,12 @@
 """The public pass API: patterns, rules with declared effects, and the engine that executes the declarations."""
 
 from reptran_compiler.rewriting.application import Application, Case, Refused
+from reptran_compiler.rewriting.attempts import Tagged
 from reptran_compiler.rewriting.cost import Cost
 from reptran_compiler.rewriting.effects import preserves, reparametrises
-from reptran_compiler.rewriting.engine import Engine, RuleReport, Tagged, Walk
+from reptran_compiler.rewriting.engine import Engine, RuleReport, Walk
 from reptran_compiler.rewriting.facts import RANDOM, CannotContinue, Facts
+from reptran_compiler.rewriting.limit import TimeLimit
 from reptran_compiler.rewriting.matcher import match
 from reptran_compiler.rewriting.patterns import Match, Mismatch, PatternBuilder
 from reptran_compiler.rewriting.registry import NoSuchRule, is_built_in, known_rules, select
@@ -28,6 +30,7 @@ __all__ = [
     "Rule",
     "RuleReport",
     "Tagged",
+    "TimeLimit",
     "Walk",
     "is_built_in",
     "known_rules",

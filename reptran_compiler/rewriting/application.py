@@ -25,6 +25,8 @@ ROUNDING_STEPS = 16.0
 #: How many terms of a sum are not 0, on average, in the case that is held to so few steps.
 _SPARSE_TERMS = 8
 _POOL = 1_000_003
+#: From which size on scalars of a region are large ones.
+_LARGE = 16.0
 
 
 class Refused(Exception):
@@ -48,11 +50,13 @@ class Case:
         number: which case it is.
         values: the arrays by the tensor's `id`.
         steps: by how many steps of the type at the largest value two orders of the same arithmetic may differ.
+        size: the largest value that they compute with; 0 where it is not above those that they compute.
     """
 
     number: int
     values: dict[int, Array]
     steps: float = ROUNDING_STEPS
+    size: float = 0.0
 
 
 @dataclass
@@ -116,6 +120,22 @@ class Application:
         ends = {id(tensor) for tensor in self.after_region.inputs.values()}
         return extract(self.graph, tensors, lambda tensor: id(tensor) in ends)
 
+    @property
+    def what_it_writes(self) -> tuple[Any, ...]:
+        """What two applications to one match have in common if they are the same."""
+        return self.after_region.key, [id(tensor) for tensor in self.after_region.inputs.values()], repr(self.tags)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether what the rule wrote is what it read."""
+        before, after = self.before_region, self.after_region
+        same = [id(tensor) for tensor in before.inputs.values()] == [id(tensor) for tensor in after.inputs.values()]
+        return same and before.key == after.key
+
+    def is_new(self, tensor: Tensor) -> bool:
+        """Whether the rule built an operator that makes a tensor."""
+        return not isinstance(tensor, Constant) and bool(tensor.inputs) and id(tensor.inputs[0]) in self.made
+
     def cases(self) -> Iterator[Case]:
         """Inputs to run the regions with: random ones, then ones that hold 0, -0, +-1 and the smallest numbers, and
         numbers at and on both sides of the scalars that the regions hold: a bound, a threshold.
@@ -123,14 +143,39 @@ class Application:
         Shapes are those of one run of the source each, at different batch sizes. Long sums round more than a
         forgotten epsilon weighs: in the second case only a few of their terms are not 0.
         """
-        regions = [self.after_region, self.before_region]
-        if "witness" in self.rule.effect.needs:
-            regions.append(self.witness_region)
-        tensors = {id(t): t for region in regions for t in region.inputs.values()}
-        points = [point for region in regions for point in special_points(region.model)]
+        points = [point for region in self._regions for point in special_points(region.model)]
         for number in range(len(self.facts.cases)):
-            drawn = {key: self._draw(t, number, index, points) for index, (key, t) in enumerate(tensors.items())}
+            drawn = {key: self._draw(t, number, index, points) for index, (key, t) in enumerate(self._read.items())}
             yield Case(number, drawn, ROUNDING_STEPS + (0.0 if number % 2 else 0.5 * self._terms**0.5))
+
+    def large_case(self) -> Case | None:
+        """Inputs that hold numbers between 10 and 10,000, and those around the regions' large scalars; None where no
+        input is of a floating type.
+
+        What a region computes with may be larger than what it computes: `size` says how large its inputs are.
+        """
+        points = [point for region in self._regions for point in special_points(region.model, least=_LARGE)]
+        drawn, size = {}, 0.0
+        for index, (key, tensor) in enumerate(self._read.items()):
+            values = drawn[key] = self._draw(tensor, 0, index, [])
+            if is_float(values.dtype) and values.size and self.facts.integers(tensor, 0) is None:
+                random = generator(index, "large")
+                factors = np.where(random.random(values.shape) < 0.5, 10 ** random.uniform(1, 4, values.shape), 1)
+                values = drawn[key] = (values * factors).astype(values.dtype)
+                places = random.permutation(values.size)[: min(values.size // 2, len(points))]
+                values.reshape(-1)[places] = np.asarray(points[: places.size]).astype(values.dtype)
+                size = max(size, float(np.abs(values.astype(np.float64)).max()))
+        return Case(0, drawn, ROUNDING_STEPS + 0.5 * self._terms**0.5, size) if size else None
+
+    @cached_property
+    def _regions(self) -> list[Region]:
+        regions = [self.after_region, self.before_region]
+        return [*regions, self.witness_region] if "witness" in self.rule.effect.needs else regions
+
+    @cached_property
+    def _read(self) -> dict[int, Tensor]:
+        """The tensors that the regions read, by their `id`."""
+        return {id(tensor): tensor for region in self._regions for tensor in region.inputs.values()}
 
     def before(self, case: Case) -> list[Array]:
         """The root's outputs as they were."""
@@ -154,8 +199,16 @@ class Application:
                 longest = max(longest, math.prod(shape[1:]) if node.op_type == "Conv" else max(shape, default=1))
         return longest
 
-    def compare(self, expected: Sequence[Array], found: Sequence[Array], steps: float = ROUNDING_STEPS) -> None:
+    def compare(
+        self, expected: Sequence[Array], found: Sequence[Array], steps: float = ROUNDING_STEPS, size: float = 0.0
+    ) -> None:
         """See that arrays are equal, floats up to some steps of their type at the largest value.
+
+        Args:
+            expected, found: the arrays.
+            steps: how many steps.
+            size: the largest value that was computed with, where it may be above those in `expected`; numbers that
+                overflow are not compared then.
 
         Raises:
             Refused: they are not.
@@ -163,9 +216,9 @@ class Application:
         if len(expected) != len(found):
             raise Refused(f"{self.place}: {len(expected)} tensors became {len(found)}", self.rule, self)
         for want, got in zip(expected, found, strict=True):
-            self._compare(want, got, steps)
+            self._compare(want, got, steps, size)
 
-    def _compare(self, want: Array, got: Array, steps: float) -> None:
+    def _compare(self, want: Array, got: Array, steps: float, size: float) -> None:
         if want.shape != got.shape or want.dtype != got.dtype:
             change = f"{want.dtype}{list(want.shape)} became {got.dtype}{list(got.shape)}"
             raise Refused(f"{self.place} breaks its declaration ({self.rule.effect.kind}): {change}", self.rule, self)
@@ -174,8 +227,9 @@ class Application:
         if is_float(want.dtype):
             a, b = want.astype(np.float64), got.astype(np.float64)
             finite = np.isfinite(a)
-            size = float(np.abs(a[finite]).max(initial=0.0))
-            same = (a == b) | (np.isnan(a) & np.isnan(b))
+            overflown = ~finite if size else np.zeros_like(finite)
+            size = max(size, float(np.abs(a[finite]).max(initial=0.0)))
+            same = (a == b) | (np.isnan(a) & np.isnan(b)) | overflown
             near = np.abs(np.where(finite, a, 0) - np.where(finite, b, 0)) <= steps * _step(want) * size
             wrong = ~(same | (finite & near))
         else:

@@ -15,6 +15,9 @@ class Preserves(Effect):
     def execute(self, application: Application) -> None:
         for case in application.cases():
             application.compare(application.before(case), application.after(case), case.steps)
+        large = application.large_case()
+        if large is not None:
+            application.compare(application.before(large), application.after(large), large.steps, large.size)
 
 
 class Reparametrises(Effect):

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable
+from reptran_compiler.model import Constant, Graph, Node
 from reptran_compiler.rewriting.application import Application, Refused, nodes_made
-from reptran_compiler.rewriting.cost import Counted, count_region
+from reptran_compiler.rewriting.attempts import Attempts
 from reptran_compiler.rewriting.effects import Preserves
-from reptran_compiler.rewriting.facts import CannotContinue, Facts
-from reptran_compiler.rewriting.guard import EditedInPlace, unedited
-from reptran_compiler.rewriting.matcher import match
-from reptran_compiler.rewriting.patterns import ANY, Match, Mismatch, RequirementNotMet
-from reptran_compiler.rewriting.region import Region
+from reptran_compiler.rewriting.facts import Facts
+from reptran_compiler.rewriting.guard import EditedInPlace, Watch
+from reptran_compiler.rewriting.limit import TimeLimit
+from reptran_compiler.rewriting.patterns import ANY, Match, Mismatch
+from reptran_compiler.rewriting.region import fingerprint
 from reptran_compiler.rewriting.rules import Rule
-from reptran_compiler.runtime import RuntimeFailure, TensorFact
 
 _ROUNDS = 8
 #: How far a rule may grow a graph: to so many times its operators, and some more.
 _GROWTH, _ROOM = 8, 64
-
-
-@dataclass(frozen=True)
-class Tagged:
-    """A new tensor, and what a rule says of it beyond its values. `rewrite` may return it in place of a tensor."""
-
-    tensor: Tensor
-    tag: Any
+#: How many rules a refusal names where several may have edited the graph.
+_NAMED = 3
 
 
 @dataclass
@@ -68,6 +61,9 @@ class Engine:
         context: what rules know of the whole graph.
         check: whether declared effects and costs are executed.
         reports: what each rule did, by its name.
+        paranoid: the test mode: the whole graph is watched around every call of a rule, each rule is called twice,
+            and one that does something else than it reports is refused.
+        limit: how long each function of a rule may take.
     """
 
     graph: Graph
@@ -75,7 +71,13 @@ class Engine:
     context: Any
     check: bool = True
     reports: dict[str, RuleReport] = field(default_factory=dict)
-    _executed: set[bytes] = field(default_factory=set, repr=False)
+    paranoid: bool = False
+    limit: TimeLimit = field(default_factory=TimeLimit)
+    _touched: set[int] = field(default_factory=set, repr=False)
+    _attempts: Attempts = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._attempts = Attempts(self.graph, self.facts, self.context, self.check, self.paranoid, self.limit)
 
     def fixpoint(self, rule: Rule) -> int:
         """Apply a rule wherever it matches, until it no longer does (at most 8 times over the graph).
@@ -84,21 +86,29 @@ class Engine:
             How often it was applied.
 
         Raises:
-            Refused: a rewrite does not have the effect that the rule declares, and is not committed; or there is no
-                end to them.
+            Refused: a rewrite does not have the effect that the rule declares, and is not committed; the rule edits
+                the graph, or there is no end to its rewrites.
         """
         total, start = 0, len(self.graph.nodes)
+        half = b""
         for turn in range(1, _ROUNDS + 1):
             self._refresh()
-            count = sum(self._try(rule, node) is not None for node in list(self.graph.nodes) if self._alive(node))
+            with self._watched([rule]):
+                count = sum(self._try(rule, node) is not None for node in list(self.graph.nodes) if self._alive(node))
             total += count
             if not count:
                 break
             self.graph.tidy()
             size = len(self.graph.nodes)
+            hint = "let its check turn down what is done"
             if size > start and (turn == _ROUNDS or size > _GROWTH * start + _ROOM):
                 words = f"grew the graph from {start} to {size} operators and matches what it wrote"
-                raise Refused(f"rule {rule.name!r} {words}: let its check turn down what is done", rule)
+                raise Refused(f"rule {rule.name!r} {words}: {hint}", rule)
+            if turn == _ROUNDS // 2 and not rule.ours:
+                half = fingerprint(self.graph)
+            elif turn == _ROUNDS and not rule.ours and fingerprint(self.graph) == half:
+                words = f"rewrites for ever: after {turn} times the graph is what it was after {turn // 2}"
+                raise Refused(f"rule {rule.name!r} {words}: {hint}", rule)
         return total
 
     def walk(self, rules: Sequence[Rule], context: Walk) -> list[Node]:
@@ -114,13 +124,19 @@ class Engine:
             Refused: as `fixpoint` does.
         """
         self._refresh()
+        with self._watched(rules):
+            left = self._walked(rules, context)
+        self.graph.tidy()
+        return left
+
+    def _walked(self, rules: Sequence[Rule], context: Walk) -> list[Node]:
         deep = [rule for rule in rules if rule.pattern.deep]
         inner: dict[int, list[Node]] = {}
         claimed: set[int] = set()
         taken: set[int] = set()
         for rule in deep:
             for root in self.graph.nodes:
-                found = match(rule.pattern, self.graph, root) if rule.pattern.accepts(root) else None
+                found = self._attempts.matched(rule, root) if rule.pattern.accepts(root) else None
                 if isinstance(found, Match) and not taken & {id(node) for node in found.nodes}:
                     taken |= {id(node) for node in found.nodes}
                     claimed |= {id(node) for node in found.nodes if node is not root}
@@ -133,8 +149,22 @@ class Engine:
             if parts and any(self._try(rule, node) is not None for rule in deep if context.pending(parts[-1])):
                 continue
             left += [part for part in (*reversed(parts), node) if not self._visit(part, rules, context)]
-        self.graph.tidy()
         return left
+
+    @contextmanager
+    def _watched(self, rules: Sequence[Rule]) -> Iterator[None]:
+        """See that in a block no operator is edited but by what rules report; where they are the compiler's own, in
+        the test mode only."""
+        strange = list(rules) if self.paranoid else [rule for rule in rules if not rule.ours]
+        watch = Watch(self.graph, self.graph.nodes) if strange else None
+        self._touched.clear()
+        yield
+        if watch is not None:
+            try:
+                watch.see_but(self._touched)
+            except EditedInPlace as error:
+                names = " or ".join(f"rule {rule.name!r}" for rule in strange[:_NAMED])
+                raise Refused(f"{names}: {error}", strange[0]) from None
 
     def _visit(self, node: Node, rules: Sequence[Rule], context: Walk) -> bool:
         """Apply rules to an operator while they leave something to do. Returns whether nothing is left."""
@@ -162,8 +192,8 @@ class Engine:
         if not rule.pattern.accepts(node):
             return None
         report = self.reports.setdefault(rule.name, RuleReport(rule.name))
-        found = match(rule.pattern, self.graph, node)
-        made = self._rewritten(rule, found) if isinstance(found, Match) else found
+        found = self._attempts.matched(rule, node)
+        made = self._attempts.rewritten(rule, found) if isinstance(found, Match) else found
         if isinstance(made, Mismatch):
             report.missed[node.name] = made
             return None
@@ -173,110 +203,15 @@ class Engine:
         last = made.new[0]
         return node if isinstance(last, Constant) or not last.inputs else last.inputs[0]
 
-    def _rewritten(self, rule: Rule, found: Match) -> Application | Mismatch:
-        """What a rule makes of a match, checked; nothing stays beside the graph where it is turned down."""
-        found.facts, found.context = self.facts, self.context
-        self.graph.adopt(())
-        found.facts, found.context = self.facts, self.context
-        try:
-            check, rewrite = rule.part("check"), rule.part("rewrite")
-            assert rewrite is not None, "`rule` asks for it"
-            with unedited(found.nodes, found.root):
-                if check is not None:
-                    check(found)
-                made = self._application(rule, found, rewrite(found, self.graph))
-                if self.check:
-                    self._execute(made)
-            return made
-        except RequirementNotMet as no:
-            self.graph.adopt(())
-            return no.mismatch
-        except EditedInPlace as error:
-            self.graph.adopt(())
-            raise Refused(f"rule {rule.name!r} at node {found.root.name!r}: {error}", rule) from None
-        except (Refused, CannotContinue):
-            self.graph.adopt(())
-            raise
-        except RuntimeFailure as error:
-            self.graph.adopt(())
-            place = f"rule {rule.name!r} at node {found.root.name!r}"
-            raise Refused(f"{place}: what it wrote does not run: {error}", rule) from None
-        except Exception as error:
-            self.graph.adopt(())
-            kind = type(error).__name__
-            raise Refused(f"rule {rule.name!r} at node {found.root.name!r} failed: {kind}: {error}", rule) from error
-
-    def _application(self, rule: Rule, found: Match, result: Any) -> Application:
-        given = list(result) if isinstance(result, (list, tuple)) else [result]
-        tensors = [each.tensor if isinstance(each, Tagged) else each for each in given]
-        tags = [each.tag if isinstance(each, Tagged) else None for each in given]
-        strange = [each for each in tensors if not isinstance(each, (Variable, Constant))]
-        if strange:
-            hint = ": return its .outputs[0]" if isinstance(strange[0], Node) else ""
-            raise Refused(
-                f"rule {rule.name!r} at node {found.root.name!r}: rewrite returns a {type(strange[0]).__name__}, "
-                f"which is no tensor{hint}",
-                rule,
-            )
-        old = list(found.root.outputs)
-        unread = [t for t in old[len(tensors) :] if t.name and (t.outputs or self.graph.is_output(t))]
-        if unread or len(tensors) > len(old):
-            raise Refused(
-                f"rule {rule.name!r} at node {found.root.name!r} returns {len(tensors)} tensors for {len(old)} outputs",
-                rule,
-            )
-        made = Application(rule, found, self.graph, self.facts, old[: len(tensors)], tensors, tags)
-        made.made = {id(node) for node in self.graph.beside}
-        same = all(was is now and tag is None for was, now, tag in zip(made.old, made.new, tags, strict=True))
-        found.require(not same or rule.effect.kind != Preserves.kind, "changes nothing")
-        for was, now in zip(made.old, made.new, strict=True):
-            if was is not now and not self._is_new(now, made) and self.graph.is_output(was):
-                found.require(False, "is a graph output and would lose its name", was)
-        return made
-
-    def _is_new(self, tensor: Tensor, made: Application) -> bool:
-        return not isinstance(tensor, Constant) and bool(tensor.inputs) and id(tensor.inputs[0]) in made.made
-
-    def _execute(self, made: Application) -> None:
-        """Run the declared effect and count the declared cost, once for each distinct application."""
-        key = self._key(made)
-        if key in self._executed:
-            return
-        made.rule.effect.execute(made)
-        if made.rule.cost is not None:
-            old, new = made.before_region, made.after_region
-            before = self._counted(old, [self.facts.source(tensor) for tensor in old.inputs.values()])
-            after = self._counted(new, [self.facts.of(tensor) for tensor in new.inputs.values()])
-            wrong = made.rule.cost.violation(before, after)
-            if wrong:
-                raise Refused(f"{made.place} {wrong}", made.rule, made)
-        self._executed.add(key)
-
-    def _key(self, made: Application) -> bytes:
-        """A digest that is equal for equal regions which read the same of their inputs in the same places."""
-        regions = [made.before_region, made.after_region]
-        if "witness" in made.rule.effect.needs:
-            regions.append(made.witness_region)
-        digest = hashlib.sha256(f"{made.rule.name} {made.tags!r}".encode())
-        numbers: dict[int, int] = {}
-        for region in regions:
-            digest.update(region.key)
-            for tensor in region.inputs.values():
-                known = [self.facts.of(tensor, number) for number in range(len(self.facts.cases))]
-                number = numbers.setdefault(id(tensor), len(numbers))
-                digest.update(f"{number} {known!r} {self.facts.tags.get(tensor.name)!r}".encode())
-        return digest.digest()
-
-    def _counted(self, region: Region, facts: Sequence[TensorFact]) -> Counted:
-        return count_region(region.model, {name: fact.shape for name, fact in region.shapes(facts).items()})
-
     def _commit(self, made: Application) -> None:
         fresh = nodes_made(made, self.graph)
+        readers = (reader for tensor in made.old for reader in tensor.outputs)
+        self._touched.update(id(node) for node in (*fresh, *made.match.nodes, *readers))
         self.graph.adopt(fresh)
         for old, new, tag in zip(made.old, made.new, made.tags, strict=True):
             if new is old:
                 pass
-            elif id(new.inputs[0]) in made.made if not isinstance(new, Constant) and new.inputs else False:
+            elif made.is_new(new):
                 self.graph.replace(old, new, fresh)
                 self.facts.renamed(new.name, old.name)
             else:
@@ -290,4 +225,4 @@ class Engine:
         self.graph.prune(made.match.root)
 
 
-__all__ = ["ANY", "Context", "Engine", "Refused", "RuleReport", "Tagged", "Walk"]
+__all__ = ["ANY", "Context", "Engine", "Refused", "RuleReport", "Walk"]

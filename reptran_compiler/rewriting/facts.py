@@ -128,6 +128,7 @@ class Facts:
         if id(tensor) not in self._values:
             region = extract(self.graph, [tensor], lambda each: False)
             self._values[id(tensor)] = (tensor, region.run({})[0])
+            self._values[id(tensor)][1].flags.writeable = False
         return self._values[id(tensor)][1]
 
     def uniform(self, tensor: Tensor) -> float | None:

@@ -158,15 +158,11 @@ class PatternBuilder:
             raise AttributeError(op)
         return lambda *inputs, name="", **attrs: Operator((op,), tuple(inputs), name, tuple(attrs.items()))
 
-    def any(
-        self, name: str = "", *, optional: bool = False, test: Callable[[Tensor], bool] | None = None
-    ) -> Operand:
+    def any(self, name: str = "", *, optional: bool = False, test: Callable[[Tensor], bool] | None = None) -> Operand:
         """Any tensor."""
         return Operand(name, optional=optional, test=test)
 
-    def const(
-        self, name: str = "", *, optional: bool = False, test: Callable[[Tensor], bool] | None = None
-    ) -> Operand:
+    def const(self, name: str = "", *, optional: bool = False, test: Callable[[Tensor], bool] | None = None) -> Operand:
         """A stored tensor."""
         return Operand(name, constant=True, optional=optional, test=test)
 
@@ -184,6 +180,23 @@ class PatternBuilder:
 
 
 def build(pattern: Callable[..., Operator | Either]) -> Operator | Either:
-    """The pattern that a pattern function describes; its parameters behind the builder are operands."""
+    """The pattern that a pattern function describes; its parameters behind the builder are operands.
+
+    Raises:
+        TypeError: it describes no operator, or has parts that are none of a pattern.
+    """
     names = list(inspect.signature(pattern).parameters)[1:]
-    return pattern(PatternBuilder(), *(Operand(name) for name in names))
+    described = pattern(PatternBuilder(), *(Operand(name) for name in names))
+    choices = described.choices if isinstance(described, Either) else (described,)
+    if not choices or not all(isinstance(choice, Operator) for choice in choices):
+        raise TypeError(f"its pattern returns a {type(described).__name__}, and has to return p.SomeOperator(...)")
+    _see_parts(choices)
+    return described
+
+
+def _see_parts(parts: tuple[Any, ...]) -> None:
+    """Raise `TypeError` where a part of a pattern is none."""
+    for part in parts:
+        if not isinstance(part, (Operand, Operator, Either)):
+            raise TypeError(f"its pattern has the part {part!r}: operands are p.any(), p.const() or parameters")
+        _see_parts(part.choices if isinstance(part, Either) else part.inputs if isinstance(part, Operator) else ())

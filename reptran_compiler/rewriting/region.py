@@ -19,7 +19,7 @@ from reptran_compiler.runtime import Session, TensorFact, element_type, is_float
 Array = NDArray[Any]
 
 #: What a region's scalars are taken for special points up to, in size and in number.
-_LARGEST_POINT = 16.0
+_LARGEST_POINT, _LARGEST_LARGE = 16.0, 1e6
 _MOST_SCALARS = 16
 #: Inputs of which an operator reads the shape or the type alone.
 _UNREAD_VALUES: Mapping[str, int] = {"Shape": 0, "Size": 0, "CastLike": 1}
@@ -54,8 +54,7 @@ class Region:
         """
         zeros = {name: np.zeros((), fact.dtype) for name, fact in zip(self.inputs, facts, strict=True)}
         feeds = {
-            name: np.broadcast_to(zero, fact.shape)
-            for (name, zero), fact in zip(zeros.items(), facts, strict=True)
+            name: np.broadcast_to(zero, fact.shape) for (name, zero), fact in zip(zeros.items(), facts, strict=True)
         }
         return tensor_facts(self.model, feeds)
 
@@ -125,15 +124,25 @@ def extract(graph: Graph, outputs: Sequence[Tensor], stop: Callable[[Tensor], bo
     return Region(model, inputs, tuple(ends))
 
 
-def special_points(model: ModelProto) -> list[float]:
+def fingerprint(graph: Graph) -> bytes:
+    """A digest that is equal for graphs of equal operators and connections, whatever names they have."""
+    region = extract(graph, graph.outputs, lambda tensor: False)
+    return hashlib.sha256(region.key + " ".join(tensor.name for tensor in region.inputs.values()).encode()).digest()
+
+
+def special_points(model: ModelProto, least: float = 0.0) -> list[float]:
     """The scalars that a region holds, stored or as attributes, and numbers on both sides of them.
 
-    Scalars beyond 16 are left out: numbers of their size would drown the region's rounding.
+    Args:
+        model: the region.
+        least: 0 for scalars of up to 16 (numbers beyond would drown the region's rounding); else for those between
+            that and a million.
     """
     stored = (numpy_helper.to_array(t) for t in model.graph.initializer if math.prod(t.dims) == 1)
     numbers = [float(value.reshape(-1)[0]) for value in stored if is_float(value.dtype)]
     numbers += [float(a.f) for node in model.graph.node for a in node.attribute if a.type == a.FLOAT]
-    near = [number for number in dict.fromkeys(numbers) if abs(number) <= _LARGEST_POINT]
+    most = _LARGEST_LARGE if least else _LARGEST_POINT
+    near = [number for number in dict.fromkeys(numbers) if least <= abs(number) <= most]
     return [point for number in near[:_MOST_SCALARS] for point in (number, 1.25 * number, 0.75 * number)]
 
 

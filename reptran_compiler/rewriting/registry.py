@@ -11,7 +11,9 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
+from reptran_compiler.rewriting.limit import TimeLimit, TookTooLong
 from reptran_compiler.rewriting.rules import PHASES, Rule
+from reptran_compiler.rewriting.shield import shielded
 
 #: The entry-point group that rules register in: a rule, several, or a module that holds some.
 GROUP = "reptran_compiler.passes"
@@ -22,17 +24,18 @@ class NoSuchRule(Exception):
     """A source of rules cannot be used, or a name is not that of a rule. The message is one line."""
 
 
-def known_rules(files: Sequence[str] = ()) -> tuple[Rule, ...]:
+def known_rules(further: Sequence[str | Rule] = (), *, seconds: float = 60.0) -> tuple[Rule, ...]:
     """All rules, in the order in which they run: by phase, order and name.
 
     Args:
-        files: Python files with further rules; they are executed.
+        further: rules, and Python files with rules; files are executed.
+        seconds: how long a file may take.
 
     Raises:
         NoSuchRule: a file or an entry point does not load or holds no rule, or two rules have one name.
     """
     rules: dict[str, Rule] = {}
-    for source, found in (*_built_in(), *_entry_points(), *((file, _of_file(file)) for file in files)):
+    for source, found in (*_built_in(), *_entry_points(), *(_given(each, seconds) for each in further)):
         for rule in found:
             if rules.setdefault(rule.name, rule) is not rule:
                 raise NoSuchRule(f"{source}: there is a pass {rule.name!r} already; give this one another name")
@@ -70,8 +73,9 @@ def _entry_points() -> list[tuple[str, list[Rule]]]:
     found = []
     for point in sorted(entry_points(group=GROUP), key=lambda each: (each.name, each.value)):
         try:
-            loaded = point.load()
-        except Exception as error:
+            with shielded():
+                loaded = point.load()
+        except (Exception, SystemExit) as error:
             raise NoSuchRule(f"the entry point {point.name} = {point.value!r} does not load: {_words(error)}") from None
         found.append((f"entry point {point.name}", rules_of(loaded)))
         if not found[-1][1]:
@@ -79,9 +83,19 @@ def _entry_points() -> list[tuple[str, list[Rule]]]:
     return found
 
 
-def _of_file(file: str) -> list[Rule]:
+def _given(source: str | Rule, seconds: float) -> tuple[str, list[Rule]]:
+    return (f"rule {source.name!r}", [source]) if isinstance(source, Rule) else (source, _of_file(source, seconds))
+
+
+def _of_file(file: str, seconds: float) -> list[Rule]:
     try:
-        values = runpy.run_path(file)
+        with shielded():
+            values = TimeLimit(seconds).run(lambda: runpy.run_path(file))
+    except SystemExit as error:
+        what = f"the file ended the process (exit code {error.code}): it must only define rules"
+        raise NoSuchRule(f"--rules {file}: {what}") from None
+    except TookTooLong as error:
+        raise NoSuchRule(f"--rules {file}: {error}: it must only define rules") from None
     except Exception as error:
         raise NoSuchRule(f"--rules {file}: {_words(error)}") from None
     rules = rules_of(list(values.values()))
@@ -101,5 +115,5 @@ def rules_of(source: Any) -> list[Rule]:
     return []
 
 
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+def _words(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

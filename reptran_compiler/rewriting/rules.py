@@ -17,6 +17,7 @@ beside the graph and returns it: a tensor, or one for each output.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,11 @@ class Rule:
     pattern: Operator | Either
     summary: str
 
+    @property
+    def ours(self) -> bool:
+        """Whether its functions are the compiler's own code, whoever registers it."""
+        return str(self.body.__module__).split(".")[0] in ("reptran_compiler", "reptran_passes")
+
     def part(self, name: str) -> Callable[..., Any] | None:
         """A function of the rule's class, None where it has none of that name."""
         found = getattr(self.body, name, None)
@@ -97,11 +103,18 @@ def rule(
         order: its place among the rules of its phase.
 
     Raises:
-        TypeError: the effect is missing or no `Effect`, the phase is unknown or not one of the effect's, or the
-            class lacks a function.
+        TypeError: the name is no word, the effect is missing or no `Effect`, the phase is unknown or not one of the
+            effect's, order or cost are of a wrong type, the class lacks a function, or its pattern describes no
+            operator.
     """
+    if not isinstance(name, str) or not name or re.search(r"[\s,'\"]", name) or not name.isprintable():
+        raise TypeError(f"{name!r} is no name of a rule: words joined by hyphens are")
     if not isinstance(effect, Effect):
         raise TypeError(f"rule {name!r} declares no effect")
+    if isinstance(order, bool) or not isinstance(order, int):
+        raise TypeError(f"rule {name!r}: order is {order!r}, no integer")
+    if cost is not None and not isinstance(cost, Cost):
+        raise TypeError(f"rule {name!r}: cost is a {type(cost).__name__}, no Cost")
     if phase not in PHASES:
         raise TypeError(f"rule {name!r}: there is no phase {phase!r}, only {', '.join(PHASES)}")
     if phase not in effect.phases:
@@ -113,6 +126,10 @@ def rule(
             if not callable(found):
                 raise TypeError(f"rule {name!r} has no {part}, which {effect.kind!r} needs")
         summary = (body.__doc__ or "").strip().split("\n")[0]
-        return Rule(name, effect, cost, phase, order, body, build(parts["pattern"]), summary)
+        try:
+            pattern = build(parts["pattern"])
+        except TypeError as error:
+            raise TypeError(f"rule {name!r}: {error}") from None
+        return Rule(name, effect, cost, phase, order, body, pattern, summary)
 
     return register

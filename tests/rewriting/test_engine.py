@@ -102,7 +102,7 @@ MISTAKES = {
     does_not_run: "rule 'tried' at node 'y': what it wrote does not run",
     edits_an_attribute: "edits the operator 'y' in place",
     edits_an_operand: "edits the operator 'y' in place",
-    renames: "edits the operator 'y' in place|edits the operator 'a' in place",
+    renames: "renames the graph's input or output 'x'",
     edits_then_gives_up: "edits the operator 'a' in place",
     edits_a_reader: "edits the operator 'z' in place",
     edits_values: "read-only",
@@ -301,7 +301,8 @@ def chain_of_two() -> ModelProto:
     return model_of(node("Relu", "x", "a"), node("Neg", "a", "y"))
 
 
-def test_rules_that_undo_each_other_come_to_an_end() -> None:
+def test_a_rule_that_undoes_itself_is_refused() -> None:
     turn = rule_of(lambda p: p.Add(p.any("a"), p.any("b")), lambda m, g: g.node("Add", [m.b, m.a]).outputs[0])
     on_bench = bench(model_of(node("Relu", "x", "a"), node("Add", "a x", "y")))
-    assert 0 < on_bench.apply(turn) < 20
+    with pytest.raises(Refused, match="rule 'tried' rewrites for ever: after 8 times the graph is what it was after 4"):
+        on_bench.apply(turn)

@@ -1,0 +1,224 @@
+"""Calling rules: what a rule makes of an operator, held against what it declares. The graph stays as it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable
+from reptran_compiler.rewriting.application import Application, Refused
+from reptran_compiler.rewriting.cost import Counted, count_region
+from reptran_compiler.rewriting.effects import Preserves
+from reptran_compiler.rewriting.facts import CannotContinue, Facts
+from reptran_compiler.rewriting.guard import EditedInPlace, Watch
+from reptran_compiler.rewriting.limit import TimeLimit, TookTooLong
+from reptran_compiler.rewriting.matcher import match
+from reptran_compiler.rewriting.patterns import Match, Mismatch, RequirementNotMet
+from reptran_compiler.rewriting.region import Region
+from reptran_compiler.rewriting.rules import Rule
+from reptran_compiler.rewriting.shield import shielded
+from reptran_compiler.rewriting.validity import flaw
+from reptran_compiler.runtime import RuntimeFailure, TensorFact
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A new tensor, and what a rule says of it beyond its values. `rewrite` may return it in place of a tensor."""
+
+    tensor: Tensor
+    tag: Any
+
+
+@dataclass
+class Attempts:
+    """Rules called on the operators of a graph.
+
+    Attributes:
+        graph: the graph.
+        facts: shapes, types and tags of its tensors.
+        context: what rules know of the whole graph.
+        check: whether declared effects and costs are executed.
+        paranoid: whether to watch the whole graph around every call, and to call each rule twice.
+        limit: how long each function of a rule may take.
+    """
+
+    graph: Graph
+    facts: Facts
+    context: Any
+    check: bool
+    paranoid: bool
+    limit: TimeLimit
+    _executed: set[bytes] = field(default_factory=set, repr=False)
+
+    def matched(self, rule: Rule, node: Node) -> Match | Mismatch:
+        """A rule's pattern against an operator.
+
+        Raises:
+            Refused: a test in the pattern raises, edits the graph, or does not come back.
+        """
+
+        def attempt() -> Match | Mismatch:
+            watch = Watch(self.graph, self.graph.nodes) if self.paranoid else None
+            found = self._call(rule, lambda: match(rule.pattern, self.graph, node))
+            if watch is not None:
+                watch.see()
+            return found
+
+        return self._answered(rule, node, attempt)
+
+    def rewritten(self, rule: Rule, found: Match) -> Application | Mismatch:
+        """What a rule makes of a match, checked; nothing stays beside the graph where it is turned down.
+
+        Raises:
+            Refused: the rule fails, edits the graph, does not come back, or breaks its declaration.
+            CannotContinue: a rule of the compiler says that the model cannot be compiled.
+        """
+        self.graph.adopt(())
+
+        def attempt() -> Application:
+            watch = Watch(self.graph, self.graph.nodes) if self.paranoid else Watch.around(found)
+            try:
+                made = self._built(rule, found)
+                if self.paranoid:
+                    self._see_repeatable(made)
+                if self.check:
+                    self._execute(made)
+            finally:
+                watch.see()
+            return made
+
+        try:
+            return self._answered(rule, found.root, attempt)
+        except RequirementNotMet as no:
+            self.graph.adopt(())
+            return no.mismatch
+        except BaseException:
+            self.graph.adopt(())
+            raise
+
+    def _answered(self, rule: Rule, node: Node, attempt: Callable[[], T]) -> T:
+        """What an attempt gives; whatever a rule raises becomes a refusal that names it and the operator."""
+        place = f"rule {rule.name!r} at node {node.name!r}"
+        try:
+            return attempt()
+        except (RequirementNotMet, Refused, KeyboardInterrupt):
+            raise
+        except (EditedInPlace, TookTooLong) as error:
+            raise Refused(f"{place}: {error}", rule) from None
+        except CannotContinue as error:
+            if rule.ours:
+                raise
+            raise Refused(f"{place}: {error}", rule) from None
+        except RuntimeFailure as error:
+            raise Refused(f"{place}: what it wrote does not run: {error}", rule) from None
+        except SystemExit as error:
+            raise Refused(f"{place} ends the process (exit code {error.code})", rule) from None
+        except BaseException as error:  # noqa: BLE001 - a rule may raise anything
+            words = " ".join(f"{type(error).__name__}: {error}".split())
+            raise Refused(f"{place} failed: {words}", rule) from error
+
+    def _call(self, rule: Rule, function: Callable[[], T]) -> T:
+        """What a function of a rule returns, within the time limit."""
+        with nullcontext() if rule.ours else shielded():
+            return self.limit.run(function)
+
+    def _built(self, rule: Rule, found: Match) -> Application:
+        """What a rule writes for a match, not yet executed."""
+        found.facts, found.context = self.facts, self.context
+        check, rewrite = rule.part("check"), rule.part("rewrite")
+        assert rewrite is not None, "`rule` asks for it"
+        place = f"rule {rule.name!r} at node {found.root.name!r}"
+        if check is not None:
+            answer = self._call(rule, lambda: check(found))
+            if answer is not None:
+                raise Refused(f"{place}: check returns {answer!r}: it turns matches down with m.require(...)", rule)
+        made = self._application(rule, found, self._call(rule, lambda: rewrite(found, self.graph)))
+        wrong = flaw(found, made.new, names=self.paranoid or not rule.ours)
+        if wrong:
+            raise Refused(f"{place}: {wrong}", rule)
+        return made
+
+    def _application(self, rule: Rule, found: Match, result: Any) -> Application:
+        given = list(result) if isinstance(result, (list, tuple)) else [result]
+        tensors = [each.tensor if isinstance(each, Tagged) else each for each in given]
+        tags = [each.tag if isinstance(each, Tagged) else None for each in given]
+        strange = [each for each in tensors if not isinstance(each, (Variable, Constant))]
+        place = f"rule {rule.name!r} at node {found.root.name!r}"
+        if strange:
+            hint = ": return its .outputs[0]" if isinstance(strange[0], Node) else ""
+            kind = type(strange[0]).__name__
+            raise Refused(f"{place}: rewrite returns a {kind}, which is no tensor{hint}", rule)
+        old = list(found.root.outputs)
+        unread = [t for t in old[len(tensors) :] if t.name and (t.outputs or self.graph.is_output(t))]
+        if unread or len(tensors) > len(old):
+            raise Refused(f"{place} returns {len(tensors)} tensors for {len(old)} outputs", rule)
+        made = Application(rule, found, self.graph, self.facts, old[: len(tensors)], tensors, tags)
+        made.made = {id(node) for node in self.graph.beside}
+        same = all(was is now and tag is None for was, now, tag in zip(made.old, made.new, tags, strict=True))
+        found.require(not same or rule.effect.kind != Preserves.kind, "changes nothing")
+        for was, now in zip(made.old, made.new, strict=True):
+            if was is not now and not made.is_new(now) and self.graph.is_output(was):
+                found.require(False, "is a graph output and would lose its name", was)
+        return made
+
+    def _see_repeatable(self, made: Application) -> None:
+        """See that a rule writes the same once more, and something else than what was there.
+
+        Raises:
+            Refused: it does not.
+        """
+        rule = made.rule
+        with self.graph.rehearsal():
+            try:
+                again = self._built(rule, replace(made.match, names=[]))
+            except RequirementNotMet as no:
+                raise Refused(f"{made.place} turns down at a second call what it took at the first: {no}", rule) from no
+            again.made = {id(node) for node in self.graph.beside}
+            if again.what_it_writes != made.what_it_writes:
+                raise Refused(f"{made.place} writes something else when it is called a second time", rule)
+        if rule.effect.kind == Preserves.kind and not any(made.tags) and made.repeats:
+            raise Refused(f"{made.place} reports a rewrite, and what it wrote is what was there", rule)
+
+    def _execute(self, made: Application) -> None:
+        """Run the declared effect and count the declared cost, once for each distinct application."""
+        effect = made.rule.effect
+        if "witness" in effect.needs:
+            self._call(made.rule, lambda: made.witness_region)
+        key = self._key(made)
+        if key in self._executed:
+            return
+        if type(effect).__module__.startswith("reptran_compiler."):
+            effect.execute(made)
+        else:
+            self._call(made.rule, lambda: effect.execute(made))
+        if made.rule.cost is not None:
+            old, new = made.before_region, made.after_region
+            before = self._counted(old, [self.facts.source(tensor) for tensor in old.inputs.values()])
+            after = self._counted(new, [self.facts.of(tensor) for tensor in new.inputs.values()])
+            wrong = made.rule.cost.violation(before, after)
+            if wrong:
+                raise Refused(f"{made.place} {wrong}", made.rule, made)
+        self._executed.add(key)
+
+    def _key(self, made: Application) -> bytes:
+        """A digest that is equal for equal regions which read the same of their inputs in the same places."""
+        regions = [made.before_region, made.after_region]
+        if "witness" in made.rule.effect.needs:
+            regions.append(made.witness_region)
+        digest = hashlib.sha256(f"{made.rule.name} {made.tags!r}".encode())
+        numbers: dict[int, int] = {}
+        for region in regions:
+            digest.update(region.key)
+            for tensor in region.inputs.values():
+                known = [self.facts.of(tensor, number) for number in range(len(self.facts.cases))]
+                number = numbers.setdefault(id(tensor), len(numbers))
+                digest.update(f"{number} {known!r} {self.facts.tags.get(tensor.name)!r}".encode())
+        return digest.digest()
+
+    def _counted(self, region: Region, facts: Sequence[TensorFact]) -> Counted:
+        return count_region(region.model, {name: fact.shape for name, fact in region.shapes(facts).items()})
