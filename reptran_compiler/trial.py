@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from onnx import ModelProto
 
 from reptran_compiler.errors import BadInput
@@ -13,11 +16,18 @@ from reptran_compiler.runtime import (
     InputSpec,
     RuntimeFailure,
     Session,
+    TensorFact,
     batch_sizes,
+    inferred_facts,
     input_specs,
     random_feeds,
+    too_large,
 )
+from reptran_compiler.validation import check_structure
 from reptran_compiler.verification import judged_batches
+from reptran_compiler.verification.wellformed import stated_wrongly
+
+Array = NDArray[Any]
 
 #: The oldest opset that is read.
 OLDEST_OPSET = 7
@@ -70,10 +80,11 @@ def try_source(
         threads: threads of onnxruntime.
 
     Raises:
-        BadInput: the model does not run, its opset is unsuitable, an input cannot be fed, or no axis has a name
-            that `dims` gives a size to.
+        BadInput: the model is malformed or does not run, its opset is unsuitable, an input cannot be fed, an output
+            is not what the file states, or no axis has a name that `dims` gives a size to.
     """
     _check_opset(model)
+    check_structure(model)
     try:
         specs = input_specs(model)
         sizes = batch_sizes(model, batches)
@@ -102,7 +113,7 @@ def try_source(
                 working, failure = _working(model, session, sizes, tried)
             return _trial(model, session, working, sizes, tried, missing)
     hint = f" (dynamic axes {', '.join(missing)}: give their sizes with --dim NAME=SIZE)" if missing else ""
-    raise BadInput(f"the model does not run in onnxruntime: {failure}{hint}")
+    raise BadInput(f"{failure}{hint}")
 
 
 def _trial(
@@ -143,12 +154,37 @@ def _working(
     """The batch sizes that run, and why the last one that does not does not."""
     working, failure = [], ""
     for size in sizes:
+        feeds = random_feeds(model, batch=size, dims=dims)
+        complaint = _too_large(model, feeds)
         try:
-            session.run(random_feeds(model, batch=size, dims=dims))
-            working.append(size)
+            complaint = complaint or _stated_wrongly(model, feeds, session.run(feeds))
         except RuntimeFailure as error:
-            failure = str(error)
+            complaint = f"the model does not run in onnxruntime: {error}"
+        if complaint:
+            failure = complaint
+        else:
+            working.append(size)
     return tuple(working), failure
+
+
+def _too_large(model: ModelProto, feeds: Mapping[str, Array]) -> str:
+    """Which tensor would fill the memory, "" where none is known to."""
+    for name, fact in inferred_facts(model, feeds).items():
+        if min(fact.shape, default=0) >= 0 and (large := too_large(fact.shape, fact.dtype)):
+            return f"the model cannot be run: tensor {name!r} {large}"
+    return ""
+
+
+def _stated_wrongly(model: ModelProto, feeds: Mapping[str, Array], found: Mapping[str, Array]) -> str:
+    """Which graph output is not what the file states, "" where all are."""
+    sizes: dict[str, int] = {}
+    for value in (*model.graph.input, *model.graph.output):
+        array = feeds.get(value.name, found.get(value.name))
+        if isinstance(array, np.ndarray):
+            wrong = stated_wrongly(value, TensorFact(array.shape, array.dtype), sizes)
+            if wrong and value.name in found:
+                return f"graph output {value.name!r} is not what the file says: {wrong}"
+    return ""
 
 
 def _missing(specs: Sequence[InputSpec], dims: Mapping[str, int]) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from reptran_compiler.cli.signals import TERMINATED, Terminated, terminable
 from reptran_compiler.errors import CompileError
+from reptran_compiler.text import printable
 from reptran_compiler.version import __version__
 
 INTERNAL_ERROR = 4
@@ -38,6 +39,8 @@ class Command:
                 return work()
         except CompileError as error:
             return self.stop(str(error), error.exit_code)
+        except MemoryError as error:
+            return self.stop(f"not enough memory for this model ({error})" if str(error) else "not enough memory", 2)
         except KeyboardInterrupt:
             return self.stop("interrupted", INTERRUPTED)
         except Terminated:
@@ -52,9 +55,10 @@ class Command:
         except Exception as error:  # noqa: BLE001 - the last line of defence: one clear line, and the exit code
             return self._unexpected(error)
 
-    def stop(self, message: str, code: int) -> int:
-        """Say why the command ends, and give its exit code."""
-        print(f"{self.program}: {message}", file=sys.stderr)
+    def stop(self, message: str, code: int, *more: str) -> int:
+        """Say why the command ends, in one line or with further ones, and give its exit code."""
+        for line in (f"{self.program}: {message}", *more):
+            print(printable(line), file=sys.stderr)
         return code
 
     def _unexpected(self, error: Exception) -> int:
@@ -64,7 +68,7 @@ class Command:
         hint = "" if self.verbose else " (-v shows where)"
         command = shlex.join((self.program, *(sys.argv[1:] if self.words is None else self.words)))
         return self.stop(
-            f"internal error, please report it with the model: {type(error).__name__}: {text}{hint}\n"
-            f"reproduce with version {__version__}, Python {sys.version.split()[0]}: {command}",
+            f"internal error, please report it with the model: {type(error).__name__}: {text}{hint}",
             INTERNAL_ERROR,
+            f"reproduce with version {__version__}, Python {sys.version.split()[0]}: {command}",
         )

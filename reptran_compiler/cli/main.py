@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING
 from reptran_compiler.cli.arguments import Arguments, parse
 from reptran_compiler.cli.ending import Command
 from reptran_compiler.errors import VerificationFailed
+from reptran_compiler.text import printable
 
 if TYPE_CHECKING:
     from reptran_compiler.pipeline import Transformation
@@ -67,10 +68,10 @@ def _compile(arguments: Arguments, command: Command) -> int:
         _report(error.summary, arguments)
         shown = error.failures if arguments.verbose else error.failures[:_SHOWN_FAILURES]
         for failure in shown[1:]:
-            print(f"  also: {failure}", file=sys.stderr)
+            print(f"  also: {printable(failure)}", file=sys.stderr)
         if len(shown) < len(error.failures):
             print(f"  and {len(error.failures) - len(shown)} more (all with -v)", file=sys.stderr)
-        return command.stop(f"{error}\nno model was written", error.exit_code)
+        return command.stop(str(error), error.exit_code, "no model was written")
     _report(result.summary, arguments)
     if arguments.verbose and not arguments.quiet and result.transformation is not None:
         _report_passes(result.transformation, arguments)
@@ -86,7 +87,7 @@ def _report(summary: Summary, arguments: Arguments) -> None:
     stream = _stream(arguments)
     if summary.status == "unchanged":
         for note in summary.notes:
-            print(f"{summary.model}: {note}", file=stream)
+            print(printable(f"{summary.model}: {note}"), file=stream)
         return
     print_summary(summary, make_console(stream))
 

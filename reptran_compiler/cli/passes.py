@@ -14,6 +14,7 @@ from reptran_compiler.explaining import explanation
 from reptran_compiler.model.io import read_model
 from reptran_compiler.pipeline import available_rules
 from reptran_compiler.reporting import make_console, progress
+from reptran_compiler.text import printable
 from reptran_compiler.trial import try_source
 
 
@@ -57,7 +58,7 @@ def explain(arguments: Arguments) -> int:
         similar = f"; there are {close}" if close else f", whose nodes are called like {names[:3]}"
         raise BadInput(f"there is no node {arguments.explain!r} in {source.name}{similar}")
     console = make_console()
-    console.print(f"{arguments.explain}:", soft_wrap=True)
+    console.print(printable(f"{arguments.explain}:"), soft_wrap=True)
     for line in lines or ["no rule looked at it: it begins no pattern"]:
-        console.print(f"  {line}", soft_wrap=True)
+        console.print(printable(f"  {line}"), soft_wrap=True)
     return 0

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import IO
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
 from reptran_compiler.costs import Change, Comparison
+from reptran_compiler.text import printable
 
 from .summary import LayerRow, Shape, Summary, VerificationSummary
 
@@ -49,34 +50,40 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(renderable)
 
 
+def text(words: str, style: str = "", overflow: OverflowMethod | None = None) -> Text:
+    """Words as `rich` prints them; nothing in them acts on the terminal, whatever names they hold."""
+    return Text(printable(words), style=style, overflow=overflow)
+
+
 def _renderables(summary: Summary, width: int) -> Iterator[Text | Table]:
     yield _heading(summary)
     if summary.layers:
         yield layer_table(summary.layers, with_outputs=width >= _WIDE)
-        yield Text(_layer_line(summary.layers))
+        yield text(_layer_line(summary.layers))
     if summary.costs is not None:
         yield cost_table(summary.costs)
         yield from invariance_lines(summary.costs)
     yield verification_line(summary.verification)
     for note in summary.notes:
-        yield Text(f"note: {note}")
+        yield text(f"note: {note}")
     for warning in summary.warnings:
-        yield Text(f"warning: {warning}", style="yellow")
+        yield text(f"warning: {warning}", style="yellow")
 
 
 def _heading(summary: Summary) -> Text:
-    text = Text("reptran-compiler ", style="bold").append(summary.version)
-    text.append(f": {summary.model}")
+    heading = text("reptran-compiler ", style="bold").append(summary.version)
+    words = f": {summary.model}"
     if summary.output is not None:
-        text.append(f" -> {summary.output}")
-    text.append(f", beta {summary.beta}")
+        words += f" -> {summary.output}"
+    words += f", beta {summary.beta}"
     for name, value in summary.options.items():
         if value not in (None, False, "", (), []):
             shown = value if isinstance(value, (str, int, float)) else " ".join(map(str, value or ()))
-            text.append(f", {name}" if value is True else f", {name} {shown}")
+            words += f", {name}" if value is True else f", {name} {shown}"
+    heading.append(printable(words))
     if summary.status in _STATUS:
-        text.append(f" ({_STATUS[summary.status]})", style="bold")
-    return text
+        heading.append(f" ({_STATUS[summary.status]})", style="bold")
+    return heading
 
 
 # -- layers --------------------------------------------------------------------------------------------------
@@ -88,13 +95,13 @@ def layer_table(rows: tuple[LayerRow, ...], *, with_outputs: bool = True) -> Tab
     table = make_table("layer", "role", "weights", "input", *outputs, "what became of it")
     for row in rows:
         cells = [
-            Text(row.name, overflow="fold"),
-            Text(f"{'binary ' if row.binary else ''}{row.role}"),
-            Text(_shapes(row.source_weight_shape, row.result_weight_shape, 2)),
-            Text(_shapes(row.source_input_shape, row.result_input_shape, 1, skip=1)),
+            text(row.name, overflow="fold"),
+            text(f"{'binary ' if row.binary else ''}{row.role}"),
+            text(_shapes(row.source_weight_shape, row.result_weight_shape, 2)),
+            text(_shapes(row.source_input_shape, row.result_input_shape, 1, skip=1)),
         ]
         if with_outputs:
-            cells.append(Text(_shapes(row.source_output_shape, row.result_output_shape, 1, skip=1)))
+            cells.append(text(_shapes(row.source_output_shape, row.result_output_shape, 1, skip=1)))
         table.add_row(*cells, _fate(row))
     return table
 
@@ -102,7 +109,7 @@ def layer_table(rows: tuple[LayerRow, ...], *, with_outputs: bool = True) -> Tab
 def _fate(row: LayerRow) -> Text:
     word = "rewritten" if row.rewritten else "boundary" if row.role == "boundary" else "unchanged"
     style = {"rewritten": "green", "boundary": "yellow"}.get(word, "")
-    return Text(f"{word}: {row.reason}" if row.reason else word, style=style, overflow="fold")
+    return text(f"{word}: {row.reason}" if row.reason else word, style=style, overflow="fold")
 
 
 def _layer_line(rows: tuple[LayerRow, ...]) -> str:
@@ -137,12 +144,12 @@ def cost_table(costs: Comparison) -> Table:
             if section:
                 table.add_section()
             section = change.section
-            table.add_row(Text(_SECTIONS.get(section, section), style="italic"), "", "", "")
+            table.add_row(text(_SECTIONS.get(section, section), style="italic"), "", "", "")
         table.add_row(
-            Text(f"  {change.title}"),
+            text(f"  {change.title}"),
             _number(change.before),
             _number(change.after),
-            Text(ratio_text(change), style="yellow" if change.grew else ""),
+            text(ratio_text(change), style="yellow" if change.grew else ""),
             style="bold" if change.total else "",
         )
     return table
@@ -152,16 +159,16 @@ def invariance_lines(costs: Comparison) -> Iterator[Text]:
     """Whether RepConvs kept their weights and MACs, and what grew, in words."""
     repconvs = sum(layer.role == "repconv" for layer in costs.before.layers)
     if costs.invariant:
-        yield Text(f"invariant: weights and MACs of all {repconvs} RepConvs, one by one", style="green")
+        yield text(f"invariant: weights and MACs of all {repconvs} RepConvs, one by one", style="green")
     for violation in costs.violations:
-        yield Text(f"NOT INVARIANT: {violation}", style="bold red")
+        yield text(f"NOT INVARIANT: {violation}", style="bold red")
     if not costs.grew:
-        yield Text("grew: nothing")
+        yield text("grew: nothing")
     for section, words in _SECTIONS.items():
         growing = (change for change in costs.grew if change.section == section)
         grew = ", ".join(f"{change.title} (x {ratio_text(change)})" for change in growing)
         if grew:
-            yield Text(f"grew, {words}: {grew}")
+            yield text(f"grew, {words}: {grew}")
 
 
 def ratio_text(change: Change) -> str:
@@ -185,7 +192,7 @@ def _number(value: int | float) -> str:
 def verification_line(verification: VerificationSummary) -> Text:
     """What was compared and how closely it agreed, in one line."""
     if not verification.performed:
-        return Text("NOT VERIFIED: verification was switched off", style="bold yellow")
+        return text("NOT VERIFIED: verification was switched off", style="bold yellow")
     compared = f"{verification.pairs_compared:,} of {verification.pairs_required:,} required pairs compared"
     if verification.worst_error is not None:
         compared += f", worst error {verification.worst_error:.2g} of the largest value"
@@ -198,9 +205,9 @@ def verification_line(verification: VerificationSummary) -> Text:
     if verification.seconds is not None:
         compared += f", {verification.seconds:.1f} s"
     if verification.passed:
-        return Text(f"verified: {compared}", style="green")
+        return text(f"verified: {compared}", style="green")
     failure = f": {verification.failure}" if verification.failure else ""
-    return Text(f"VERIFICATION FAILED{failure} ({compared})", style="bold red")
+    return text(f"VERIFICATION FAILED{failure} ({compared})", style="bold red")
 
 
 def make_table(*headers: str, numbers: int = 0) -> Table:

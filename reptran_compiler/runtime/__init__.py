@@ -13,7 +13,8 @@ from reptran_compiler.runtime.feeds import (
     random_signs,
     special_points,
 )
-from reptran_compiler.runtime.probe import TensorFact, integer_values, probe, tensor_facts
+from reptran_compiler.runtime.memory import largest_tensor, too_large
+from reptran_compiler.runtime.probe import TensorFact, inferred_facts, integer_values, probe, tensor_facts
 from reptran_compiler.runtime.session import RuntimeFailure, Session, element_type, run
 from reptran_compiler.runtime.tolerance import Comparison, compare, tolerance
 
@@ -29,9 +30,11 @@ __all__ = [
     "element_type",
     "generator",
     "has_dynamic_batch",
+    "inferred_facts",
     "input_specs",
     "integer_values",
     "is_float",
+    "largest_tensor",
     "probe",
     "random_array",
     "random_feeds",
@@ -40,4 +43,5 @@ __all__ = [
     "special_points",
     "tensor_facts",
     "tolerance",
+    "too_large",
 ]

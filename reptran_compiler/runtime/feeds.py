@@ -12,6 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
+from reptran_compiler.runtime.memory import too_large
+
 Array = NDArray[Any]
 
 
@@ -98,7 +100,7 @@ def random_feeds(
         seed: any integer.
 
     Raises:
-        CannotFeed: a symbolic axis has no size, or an input's type holds no numbers.
+        CannotFeed: a symbolic axis has no size, an input's type holds no numbers, or an input would fill the memory.
     """
     sizes: dict[str, int] = dict(dims or {})
     specs = input_specs(model)
@@ -120,6 +122,10 @@ def random_feeds(
             else:
                 label = f"{size!r} (axis {axis})" if size else str(axis)
                 raise CannotFeed(f"axis {label} of graph input {spec.name!r} has no fixed size: give one")
+        if min(shape, default=0) < 0:
+            raise CannotFeed(f"graph input {spec.name!r} has a negative size: {shape}")
+        if large := too_large(shape, spec.dtype):
+            raise CannotFeed(f"graph input {spec.name!r} {large}")
         feeds[spec.name] = random_array(tuple(shape), spec.dtype, generator(seed, spec.name))
     return feeds
 

@@ -105,17 +105,17 @@ def tensor_facts(
     Raises:
         RuntimeFailure: a run was needed and failed.
     """
-    inferred = _inferred_facts(model, feeds, symbols)
+    inferred = inferred_facts(model, feeds, symbols)
     names = (name for node in model.graph.node for name in node.output if name)
     if all(name in inferred for name in names):
         return inferred
     return probe(model, feeds, threads=threads)[0]
 
 
-def _inferred_facts(
-    model: ModelProto, feeds: Mapping[str, NDArray[Any]], symbols: Symbols | None
+def inferred_facts(
+    model: ModelProto, feeds: Mapping[str, NDArray[Any]], symbols: Symbols | None = None
 ) -> dict[str, TensorFact]:
-    """What shape inference and symbols say; tensors with an open axis are left out."""
+    """As `tensor_facts`, as far as shape inference and symbols tell; tensors with an open axis are left out."""
     sizes = {} if symbols is None else _axis_sizes(model, feeds)
     light = _light(model)
     facts = {tensor.name: _stored_fact(tensor) for tensor in model.graph.initializer}

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
+
+from reptran_compiler.model.subgraphs import bodies
 
 Array = NDArray[Any]
 
@@ -25,6 +28,8 @@ EMBEDDED_LIMIT = 1_900_000_000
 
 _EXTERNAL_TENSOR_BYTES = 1024
 _MESSAGE_LENGTH = 400
+#: How long a model with loops may run: a loop need not end.
+LONGEST_LOOPING = 10.0
 
 
 class RuntimeFailure(Exception):
@@ -84,6 +89,7 @@ class Session:
         # Concatenated protobuf messages merge: this appends to the graph without copying the model first.
         addition = GraphProto(node=nodes, output=[ValueInfoProto(name=name) for name in extra])
         self._session: Any = _load(runtime, model, addition, settings)
+        self._loops = any(node.op_type == "Loop" for node in _all_nodes(model))
         self.types: dict[str, str] = {value.name: value.type for value in self._session.get_outputs()}
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
@@ -104,13 +110,30 @@ class Session:
         local = {name for name in names if name in self._stored or name in self._echoed}
         fetched = [name for name in names if name not in local]
         try:
-            arrays = self._session.run(fetched, dict(feeds)) if fetched else []
+            arrays = self._fetched(fetched, dict(feeds)) if fetched else []
+        except RuntimeFailure:
+            raise
         except Exception as error:  # noqa: BLE001 - onnxruntime raises a class per status code, all direct Exceptions
             raise RuntimeFailure(_one_line(error)) from None
         found = dict(zip(fetched, arrays, strict=True))
         for name in local:
             found[name] = numpy_helper.to_array(self._stored[name]) if name in self._stored else feeds[name]
         return {name: found[name] for name in names}
+
+    def _fetched(self, names: list[str], feeds: dict[str, Array]) -> list[Array]:
+        if not self._loops:
+            return list(self._session.run(names, feeds))
+        options = _onnxruntime().RunOptions()
+        timer = threading.Timer(LONGEST_LOOPING, setattr, (options, "terminate", True))
+        timer.start()
+        try:
+            return list(self._session.run(names, feeds, options))
+        except Exception:
+            if options.terminate:
+                raise RuntimeFailure(f"a Loop of it did not end in {LONGEST_LOOPING:.0f} s") from None
+            raise
+        finally:
+            timer.cancel()
 
 
 def run(
@@ -216,7 +239,16 @@ def _copy_field(target: Any, name: str, value: Any) -> None:
         getattr(target, name).CopyFrom(value)
 
 
+def _all_nodes(model: ModelProto) -> Iterator[NodeProto]:
+    """The nodes of a model, of its subgraphs and of its functions."""
+    stack = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while stack:
+        node = stack.pop()
+        yield node
+        stack += [inner for body in bodies(node) for inner in body.node]
+
+
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    text = text.removeprefix("[ONNXRuntimeError] : ")
+    text = text.removeprefix("[ONNXRuntimeError] : ").replace("std::bad_alloc", "not enough memory")
     return text if len(text) <= _MESSAGE_LENGTH else text[: _MESSAGE_LENGTH - 3] + "..."

@@ -160,7 +160,9 @@ class _Run:
         found = find_cuts(new, self.new_facts, data)
         chosen = [cut for cut in found if cuts is None or cut.output in cuts]
         self.cuts = [cut for cut in chosen if cut.binarises or cut.output in old.maker]
-        inputs = [name for cut in self.cuts for name in cut.inputs]
+        # What one cut makes and the next one reads is fed: the operators on both sides are tried on their own.
+        made = {cut.output for cut in self.cuts}
+        inputs = [name for cut in self.cuts for name in cut.inputs if name not in made]
         wanted = {*new.outputs, *inputs} & data
         self.required = tuple(n for node in new.nodes for n in node.outputs if n in wanted)
         shared = data & data_tensors(old)

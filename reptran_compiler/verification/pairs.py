@@ -87,10 +87,12 @@ class Pairs:
             if layer.role is Role.REPCONV:
                 wanted.add(layer.tail)
         for cut in cuts:
+            # What one cut makes and the next one reads is fed: the operators on both sides are tried on their own.
+            inputs = [name for name in cut.inputs if name not in self._posts]
             if cut.output in spec.alive:
-                wanted.update(cut.inputs)
+                wanted.update(inputs)
             if cut.output + MEAN in spec.alive:
-                wanted.update(name + MEAN for name in cut.inputs if name + MEAN in spec.computed)
+                wanted.update(name + MEAN for name in inputs if name + MEAN in spec.computed)
         alive = set(self.tensors)
         return tuple(name for name in self._order if name in wanted and name in alive)
 

@@ -159,9 +159,9 @@ def _stated_shapes(
             return [Failure("", "", "runs", f"the file does not run at batch {batch}: {error}")]
         sizes: dict[str, int] = {}
         for value in model.graph.input:
-            _lie(value, facts.get(value.name), sizes)
+            stated_wrongly(value, facts.get(value.name), sizes)
         for value in (*model.graph.value_info, *model.graph.output):
-            detail = _lie(value, facts.get(value.name), dict(sizes))
+            detail = stated_wrongly(value, facts.get(value.name), dict(sizes))
             if detail:
                 failures.setdefault(
                     value.name, Failure(value.name, "", "stated shapes", f"{detail} at batch {batch}")
@@ -169,8 +169,14 @@ def _stated_shapes(
     return list(failures.values())
 
 
-def _lie(value: onnx.ValueInfoProto, fact: TensorFact | None, sizes: dict[str, int]) -> str:
-    """What is wrong with a stated type and shape; notes the sizes of named axes on the way."""
+def stated_wrongly(value: onnx.ValueInfoProto, fact: TensorFact | None, sizes: dict[str, int]) -> str:
+    """What is wrong with a stated type and shape, "" where nothing is; notes the sizes of named axes on the way.
+
+    Args:
+        value: what a file states of a tensor.
+        fact: what a run says of it; None where that is not known.
+        sizes: of named axes, in that run; it is added to.
+    """
     if fact is None or not value.type.HasField("tensor_type"):
         return ""
     kind = value.type.tensor_type
