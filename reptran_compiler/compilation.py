@@ -59,6 +59,7 @@ class Compilation:
         dims: sizes for runs of dynamic axes other than the batch, by the axis' name, or as "INPUT:AXIS".
         batches: batch sizes to verify with; 2 and 3 when absent.
         threads: threads of onnxruntime.
+        seed: of the numbers that it is verified with.
         verify: whether to verify.
         step: told what is being done.
     """
@@ -69,6 +70,7 @@ class Compilation:
     dims: Mapping[str, int] | None = None
     batches: Sequence[int] | None = None
     threads: int = 1
+    seed: int = 0
     verify: bool = True
     step: Step = silent
 
@@ -126,6 +128,7 @@ class Compilation:
                 dims=trial.dims,
                 other_dims=trial.other_dims,
                 threads=self.threads,
+                seed=self.seed,
                 step=self.step,
                 retransform=lambda copy, _: transform_source(copy, options, trial),
             )

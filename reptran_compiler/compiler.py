@@ -50,6 +50,7 @@ def compile_model(
     threads: int = 1,
     paranoid: bool = False,
     rule_seconds: float = 60.0,
+    seed: int = 0,
     progress: Step = silent,
 ) -> CompileResult:
     """Bring a binary network into its RepTran form.
@@ -81,6 +82,7 @@ def compile_model(
         paranoid: whether rules are called in the test mode: slower, it finds rules that do something else than they
             report, and those that do another thing when they are called again.
         rule_seconds: how long each function of a rule may take.
+        seed: of the numbers that it is verified with; the result does not depend on it.
         progress: told what is being done.
 
     Returns:
@@ -113,6 +115,7 @@ def compile_model(
         dims=dims,
         batches=batches,
         threads=threads,
+        seed=seed,
         verify=verify,
         step=progress,
     ).run()

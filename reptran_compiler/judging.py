@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, cast
 
 from onnx import ModelProto
 
 from reptran_compiler.pipeline import Options, Transformation
 from reptran_compiler.reporting import Step, VerificationSummary, silent
+from reptran_compiler.runtime import Level
 from reptran_compiler.verification import (
     EquivalenceReport,
     Failure,
@@ -111,6 +113,8 @@ def judge(
     dims: Mapping[str, int] | None = None,
     other_dims: Mapping[str, int] | None = None,
     threads: int = 1,
+    seed: int = 0,
+    level: Level = Level.DISABLE,
     step: Step = silent,
     retransform: Callable[[ModelProto, Options], Transformation],
 ) -> Judgement:
@@ -124,6 +128,8 @@ def judge(
         dims: sizes of dynamic axes other than the batch.
         other_dims: further sizes of them that the source runs with.
         threads: threads of onnxruntime.
+        seed: of all numbers that are drawn.
+        level: how far onnxruntime may rewrite what is compared.
         step: told what is being done.
         retransform: compiles the copy with redrawn parameters.
 
@@ -135,24 +141,26 @@ def judge(
     recipe = find_degenerate(source)
     total = 5 if recipe else 3
     step("verifying: source == canonical form", 0, total)
-    equivalence = check_equivalent(source, transformation.canonical, batches=batches, dims=dims, threads=threads)
+    equivalent = partial(check_equivalent, seed=seed, threads=threads, level=level)
+    law_of = partial(_law, options=options, seed=seed, threads=threads, level=level)
+    equivalence = equivalent(source, transformation.canonical, batches=batches, dims=dims)
     step("verifying: the file", 1, total)
     well_formed = check_well_formed(transformation.result, source, batches=batches, dims=dims)
     step("verifying: every tensor against the specification", 2, total)
-    law = _law(transformation, options, batches, dims, threads)
+    law = law_of(transformation, batches=batches, dims=dims)
     elsewhere: tuple[EquivalenceReport, LawReport] | None = None
     if other_dims:
         some = law.batches[:1]
-        same = check_equivalent(source, transformation.canonical, batches=some, dims=other_dims, threads=threads)
-        elsewhere = (same, _law(transformation, options, some, other_dims, threads))
+        same = equivalent(source, transformation.canonical, batches=some, dims=other_dims)
+        elsewhere = (same, law_of(transformation, batches=some, dims=other_dims))
     again: tuple[EquivalenceReport, LawReport] | None = None
     if recipe and equivalence.ok and well_formed.ok and law.ok:
         step("verifying: a randomised copy, canonical form", 3, total)
-        copy = recipe.apply(source)
+        copy = recipe.apply(source, seed=seed)
         redone = retransform(copy, options)
-        same = check_equivalent(copy, redone.canonical, batches=batches, dims=dims, threads=threads)
+        same = equivalent(copy, redone.canonical, batches=batches, dims=dims)
         step("verifying: a randomised copy against its specification", 4, total)
-        again = (same, _law(redone, options, batches, dims, threads))
+        again = (same, law_of(redone, batches=batches, dims=dims))
     return Judgement(
         law=law,
         equivalence=equivalence,
@@ -179,10 +187,21 @@ def spec_options(transformation: Transformation, options: Options) -> SpecOption
 
 def _law(
     transformation: Transformation,
+    *,
     options: Options,
+    seed: int,
     batches: Sequence[int] | None,
     dims: Mapping[str, int] | None,
     threads: int,
+    level: Level,
 ) -> LawReport:
-    spec = spec_options(transformation, options)
-    return check_law(transformation.canonical, transformation.result, spec, batches=batches, dims=dims, threads=threads)
+    return check_law(
+        transformation.canonical,
+        transformation.result,
+        spec_options(transformation, options),
+        seed=seed,
+        batches=batches,
+        dims=dims,
+        threads=threads,
+        level=level,
+    )

@@ -10,6 +10,7 @@ from tiny_networks import plain
 
 from reptran_compiler.runtime import (
     CannotFeed,
+    Level,
     RuntimeFailure,
     Session,
     batch_sizes,
@@ -35,7 +36,7 @@ def test_run_returns_outputs_inner_tensors_inputs_and_initializers() -> None:
     assert found["one.bn"].shape == (3, 12, 8, 8)
     assert model.SerializeToString() == before
     assert list(run(model, feeds)) == ["logits"]
-    assert compare(run(model, feeds, optimize=True)["logits"], found["logits"]).ok
+    assert compare(run(model, feeds, level=Level.ALL)["logits"], found["logits"]).ok
 
 
 def test_a_failure_is_one_clear_line() -> None:

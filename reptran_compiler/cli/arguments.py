@@ -50,6 +50,7 @@ class Arguments:
     map: str | None
     dump_dir: str | None
     threads: int
+    seed: int
     quiet: bool
     verbose: int
     dims: dict[str, int] = field(default_factory=dict)
@@ -88,6 +89,7 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
         map=found.map,
         dump_dir=found.dump_dir,
         threads=found.threads,
+        seed=found.seed,
         quiet=found.quiet,
         verbose=found.verbose,
         dims=dict(found.dim),

@@ -60,7 +60,7 @@ def add_rules(group: argparse._ArgumentGroup) -> None:
 
 
 def add_runs(group: argparse._ArgumentGroup) -> None:
-    """Add what runs of a model depend on: sizes of dynamic axes, and threads."""
+    """Add what runs of a model depend on: sizes of dynamic axes, threads, and the seed."""
     group.add_argument(
         "--dim",
         type=dimension,
@@ -71,6 +71,9 @@ def add_runs(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--threads", type=at_least_one, default=1, metavar="N", help="threads of onnxruntime (default: 1)"
+    )
+    group.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the numbers to verify with (default: 0); changes no result"
     )
 
 

@@ -43,6 +43,7 @@ def compilation(arguments: Arguments, step: Step) -> Compilation:
         ),
         dims=arguments.dims,
         threads=arguments.threads,
+        seed=arguments.seed,
         verify=arguments.verify,
         step=step,
     )

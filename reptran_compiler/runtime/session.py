@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 from reptran_compiler.model.subgraphs import bodies
+from reptran_compiler.runtime.level import Level
 
 Array = NDArray[Any]
 
@@ -30,6 +31,14 @@ _EXTERNAL_TENSOR_BYTES = 1024
 _MESSAGE_LENGTH = 400
 #: How long a model with loops may run: a loop need not end.
 LONGEST_LOOPING = 10.0
+
+_LEVELS: Mapping[Level, str] = {
+    Level.DISABLE: "ORT_DISABLE_ALL",
+    Level.BASIC: "ORT_ENABLE_BASIC",
+    Level.EXTENDED: "ORT_ENABLE_EXTENDED",
+    Level.LAYOUT: "ORT_ENABLE_LAYOUT",
+    Level.ALL: "ORT_ENABLE_ALL",
+}
 
 
 class RuntimeFailure(Exception):
@@ -43,7 +52,7 @@ class Session:
         model: the model; it is not changed. Initializers with external data must have been loaded.
         outputs: names of tensors that `run` shall be able to return besides the graph's outputs. Tensors
             inside the graph, initializers and graph inputs may be named.
-        optimize: whether onnxruntime may rewrite the graph (off: what the file says is what runs).
+        level: how far onnxruntime may rewrite the graph.
         threads: threads within one operator.
         nodes: further nodes that read the model's tensors, run behind the model's own.
 
@@ -56,7 +65,7 @@ class Session:
         model: ModelProto,
         *,
         outputs: Sequence[str] = (),
-        optimize: bool = False,
+        level: Level = Level.DISABLE,
         threads: int = 1,
         nodes: Sequence[NodeProto] = (),
     ) -> None:
@@ -84,8 +93,7 @@ class Session:
         settings.log_severity_level = 4
         settings.intra_op_num_threads = max(1, threads)
         settings.inter_op_num_threads = 1
-        levels = runtime.GraphOptimizationLevel
-        settings.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+        settings.graph_optimization_level = getattr(runtime.GraphOptimizationLevel, _LEVELS[level])
         # Concatenated protobuf messages merge: this appends to the graph without copying the model first.
         addition = GraphProto(node=nodes, output=[ValueInfoProto(name=name) for name in extra])
         self._session: Any = _load(runtime, model, addition, settings)
@@ -141,7 +149,7 @@ def run(
     feeds: Mapping[str, Array],
     outputs: Sequence[str] | None = None,
     *,
-    optimize: bool = False,
+    level: Level = Level.DISABLE,
     threads: int = 1,
 ) -> dict[str, Array]:
     """Run `model` once in onnxruntime on the CPU.
@@ -151,7 +159,7 @@ def run(
         feeds: an array for every graph input without a default (by name).
         outputs: the tensors to return: graph outputs, or any tensor inside the graph; all graph outputs when
             absent.
-        optimize: whether onnxruntime may optimise the graph.
+        level: how far onnxruntime may rewrite the graph.
         threads: threads within one operator.
 
     Returns:
@@ -160,7 +168,7 @@ def run(
     Raises:
         RuntimeFailure: with one line that says why, when the model does not load or does not run.
     """
-    session = Session(model, outputs=outputs or (), optimize=optimize, threads=threads)
+    session = Session(model, outputs=outputs or (), level=level, threads=threads)
     return session.run(feeds, outputs)
 
 

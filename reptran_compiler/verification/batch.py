@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from reptran_compiler.runtime import (
+    Level,
     RuntimeFailure,
     Session,
     TensorFact,
@@ -74,9 +75,11 @@ class Context:
         seed: int,
         dims: Mapping[str, int] | None,
         threads: int,
+        level: Level,
     ) -> None:
         self.source = ProtoGraph(canonical)
-        self.options, self.seed, self.dims, self.threads = options, seed, dims, threads
+        self.options, self.seed, self.dims = options, seed, dims
+        self.threads, self.level = threads, level
         self.data = data_tensors(self.source)
         self._spec_session: tuple[object, Session] | None = None
         self._result_session: tuple[object, Session] | None = None
@@ -86,7 +89,7 @@ class Context:
         key = (spec.skeleton.SerializeToString(deterministic=True), tuple(outputs))
         if self._spec_session is None or self._spec_session[0] != key:
             model = prune(spec.model, outputs)
-            self._spec_session = (key, Session(model, threads=self.threads))
+            self._spec_session = (key, Session(model, threads=self.threads, level=self.level))
         return self._spec_session[1]
 
     def result_session(
@@ -96,7 +99,7 @@ class Context:
         key = (tuple(names), tuple(outputs))
         if self._result_session is None or self._result_session[0] != key:
             model = prune(cut_model(result, names, facts), outputs)
-            self._result_session = (key, Session(model, threads=self.threads))
+            self._result_session = (key, Session(model, threads=self.threads, level=self.level))
         return self._result_session[1]
 
 
@@ -196,6 +199,7 @@ class BatchRun:
                     self.result_facts,
                     copies=len(copies.names),
                     assemble=copies.assemble,
+                    level=self.judge.level,
                 )
                 self.findings.isolated += 1
                 if detail:
@@ -322,7 +326,7 @@ class BatchRun:
                 found.append(_Comparison(name, computed.get(name, name), (name,)))
             made = self.pairs.name_in_result(name)
             known = bool(found) and (found[-1].tensor, found[-1].actual) == (name, made)
-            if not made or name in skipped or name in self.misshapen or known:
+            if not made or name in skipped or name in self.misshapen or known or not self._wanted(name):
                 continue
             copies = spec.computed[name]
             narrow = self.pairs.in_stem(name) and self.result_facts[made].shape == self.fact(name).shape
@@ -330,6 +334,10 @@ class BatchRun:
                 _Comparison(name, computed.get(made, made), copies.names[:1] if narrow else copies.names)
             )
         return found
+
+    def _wanted(self, name: str) -> bool:
+        """Whether a tensor is asked of onnxruntime: what is asked for is not fused with what lies around it."""
+        return self.judge.level is Level.DISABLE or name in self.pairs.required
 
     def _compare(self, name: str, actual: Array, expected: Array) -> None:
         exact = name in {layer.output for layer in self.spec.layers} and _integral(expected)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from reptran_compiler.runtime import (
+    Level,
     RuntimeFailure,
     Session,
     TensorFact,
@@ -52,6 +53,7 @@ def check_equivalent(
     cuts: Sequence[str] | None = None,
     dims: Mapping[str, int] | None = None,
     threads: int = 1,
+    level: Level = Level.DISABLE,
 ) -> EquivalenceReport:
     """Compare two graphs on all tensors that they share by name.
 
@@ -66,6 +68,7 @@ def check_equivalent(
             when absent.
         dims: sizes of dynamic axes other than the batch.
         threads: threads of onnxruntime.
+        level: how far onnxruntime may rewrite what is compared; beyond `DISABLE` the required pairs alone are compared.
 
     Returns:
         The report; required pairs are the graph outputs and what lies in front of each binarisation.
@@ -90,7 +93,7 @@ def check_equivalent(
     if not failures:
         for number, batch in enumerate(sizes):
             try:
-                run = _Run(old, new, batch, seed, dims, threads, cuts, findings)
+                run = _Run(old, new, batch, seed, dims, threads, level, cuts, findings)
                 required, count = run.required, len(run.cuts)
                 if number == 0:
                     run.check_operators()
@@ -145,11 +148,12 @@ class _Run:
         seed: int,
         dims: Mapping[str, int] | None,
         threads: int,
+        level: Level,
         cuts: Sequence[str] | None,
         findings: _Findings,
     ) -> None:
         self.old, self.new, self.batch, self.threads, self.findings = old, new, batch, threads, findings
-        self.seed = seed + batch
+        self.seed, self.level = seed + batch, level
         self.feeds = random_feeds(old.model, batch=batch, dims=dims, seed=self.seed)
         self.old_facts = tensor_facts(old.model, self.feeds, threads=threads)
         try:
@@ -195,6 +199,7 @@ class _Run:
                 self.new_facts,
                 forgive=self._forgiven(cut),
                 ignore_nan=True,
+                level=self.level,
             )
             if detail:
                 text = f"the {cut.kind.value} is not what it was: {detail}"
@@ -220,13 +225,15 @@ class _Run:
         old_cut = cut_model(self.old, old_names, self.old_facts)
         new_cut = cut_model(self.new, new_names, self.new_facts)
         inside = {name for cut in self.cuts for node in cut.nodes for name in node.outputs}
-        names = [n for n in self.shared if n not in inside or (n in self.new.outputs and n not in kinds)]
+        # What is asked of onnxruntime is not fused with what lies around it.
+        shared = self.shared if self.level is Level.DISABLE else [n for n in self.shared if n in self.required]
+        names = [n for n in shared if n not in inside or (n in self.new.outputs and n not in kinds)]
         names += [n for n in self.new.outputs if n in kinds and n in self.required]
         old_wanted = [old_names.get(name, name) for name in names]
         new_wanted = [new_names.get(name, name) for name in names]
-        expected = Session(prune(old_cut, old_wanted), threads=self.threads).run(feeds, old_wanted)
+        expected = Session(prune(old_cut, old_wanted), threads=self.threads, level=self.level).run(feeds, old_wanted)
         try:
-            actual = Session(prune(new_cut, new_wanted), threads=self.threads).run(feeds, new_wanted)
+            actual = Session(prune(new_cut, new_wanted), threads=self.threads, level=self.level).run(feeds, new_wanted)
         except RuntimeFailure as error:
             raise _AfterDoesNotRun(str(error)) from None
         fronts = {cut.output: cut.inputs[0] for cut in self.cuts if cut.binarises}

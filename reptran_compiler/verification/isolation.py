@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from reptran_compiler.runtime import (
+    Level,
     RuntimeFailure,
     TensorFact,
     element_type,
@@ -106,7 +107,7 @@ def spread(
     return arrays
 
 
-def _run(part: Region, facts: Mapping[str, TensorFact], fed: Sequence[Array]) -> Array:
+def _run(part: Region, facts: Mapping[str, TensorFact], fed: Sequence[Array], level: Level) -> Array:
     inputs = {
         name: onnx.helper.make_tensor_value_info(name, element_type(facts[name].dtype), None)
         for name in part.inputs
@@ -115,7 +116,7 @@ def _run(part: Region, facts: Mapping[str, TensorFact], fed: Sequence[Array]) ->
         model = part.graph.subgraph([part.output], inputs)
     except KeyError as error:
         raise RuntimeFailure(f"it depends on graph input {error} directly") from None
-    return run(model, dict(zip(part.inputs, fed, strict=True)), [part.output])[part.output]
+    return run(model, dict(zip(part.inputs, fed, strict=True)), [part.output], level=level)[part.output]
 
 
 def disagreement(
@@ -128,6 +129,7 @@ def disagreement(
     assemble: Callable[[Sequence[Array]], Array] | None = None,
     forgive: float = 0.0,
     ignore_nan: bool = False,
+    level: Level = Level.DISABLE,
 ) -> str:
     """Try two regions on the same points; one line that says where they differ, or nothing.
 
@@ -144,6 +146,7 @@ def disagreement(
         forgive: how much the two may differ, relative to the largest of 1 and the inputs (the rounding of a
             residue `(sign(x) - p(x)) + p(x)` is relative to p).
         ignore_nan: whether points at which `before` gives NaN say nothing.
+        level: how far onnxruntime may rewrite the regions.
     """
     kinds = [before_facts[name].dtype for name in before.inputs if is_float(before_facts[name].dtype)]
     dtype = kinds[0] if kinds else np.dtype(np.float32)
@@ -155,19 +158,19 @@ def disagreement(
     try:
         if before.shapeless and after.shapeless:
             fed = vectors
-            expected = _run(before, before_facts, fed)
-            actual = _run(after, after_facts, fed)
+            expected = _run(before, before_facts, fed, level)
+            actual = _run(after, after_facts, fed, level)
         else:
             shapes = [before_facts[name].shape for name in before.inputs]
             try:
                 own = [spread(vectors, shapes, copy) for copy in range(copies)]
-                results = [_run(before, before_facts, arrays) for arrays in own]
+                results = [_run(before, before_facts, arrays, level) for arrays in own]
             except RuntimeFailure:  # a size of the batch is written into the operator
                 own = [spread(vectors, shapes, copy, keep=True) for copy in range(copies)]
-                results = [_run(before, before_facts, arrays) for arrays in own]
+                results = [_run(before, before_facts, arrays, level) for arrays in own]
             expected = together(results)
             fed = [together(arrays) for arrays in zip(*own, strict=True)]
-            actual = _run(after, after_facts, fed)
+            actual = _run(after, after_facts, fed, level)
     except RuntimeFailure as failure:
         return f"the operator cannot be tried on its own: {failure}"
     if expected.shape != actual.shape:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from onnx import ModelProto
 
 from reptran_compiler.runtime import (
+    Level,
     random_feeds,
     tensor_facts,
 )
@@ -33,6 +34,7 @@ def check_law(
     batches: Sequence[int] | None = None,
     dims: Mapping[str, int] | None = None,
     threads: int = 1,
+    level: Level = Level.DISABLE,
 ) -> LawReport:
     """Judge a result: build S from the canonical source, cut S and R, feed both alike, compare every tensor.
 
@@ -44,6 +46,7 @@ def check_law(
         batches: the batch sizes to run; those of `judged_batches` when absent.
         dims: sizes of dynamic axes other than the batch.
         threads: threads of onnxruntime.
+        level: how far onnxruntime may rewrite what is compared; beyond `DISABLE` the required pairs alone are compared.
 
     Returns:
         The report. Nothing is raised for a bad result: whatever is wrong with it is a failure in the report.
@@ -53,7 +56,7 @@ def check_law(
         CannotFeed: an input of the source cannot be fed (a dynamic axis without a size in `dims`).
     """
     start = time.perf_counter()
-    context = Context(canonical, options, seed, dims, threads)
+    context = Context(canonical, options, seed, dims, threads, level)
     sizes = judged_batches(canonical, batches, dims)
     report = _judge(context, result, sizes)
     return _with_time(report, time.perf_counter() - start)
