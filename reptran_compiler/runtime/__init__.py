@@ -18,13 +18,14 @@ from reptran_compiler.runtime.probe import TensorFact, inferred_facts, integer_v
 from reptran_compiler.runtime.level import Level
 from reptran_compiler.runtime.probe import TensorFact, integer_values, probe, tensor_facts
 from reptran_compiler.runtime.session import RuntimeFailure, Session, element_type, run
-from reptran_compiler.runtime.tolerance import Comparison, compare, tolerance
+from reptran_compiler.runtime.tolerance import Comparison, Magnitude, compare, tolerance
 
 __all__ = [
     "CannotFeed",
     "Comparison",
     "InputSpec",
     "Level",
+    "Magnitude",
     "RuntimeFailure",
     "Session",
     "TensorFact",

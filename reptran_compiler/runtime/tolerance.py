@@ -26,8 +26,38 @@ from reptran_compiler.runtime.feeds import is_float
 
 Array = NDArray[Any]
 
+_ROUNDOFFS = {"bfloat16": 2.0**-8}
 _TOLERANCES = {"float64": 1e-12, "float32": 1e-4, "float16": 2.0**-7, "bfloat16": 2.0**-5}
 _CHUNK = 1 << 20
+
+#: Unit roundoffs of its magnitude that a number may be off by: for constants that were folded and sums in another
+#: order, and for each operator that it passed since the graphs were cut, one rounding in each of the two.
+ROUNDINGS, ROUNDINGS_AN_OPERATOR = 8.0, 2.0
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """What a tensor is computed from (`verification.magnitudes`), the measure of honest rounding.
+
+    Attributes:
+        values: at each element the sum of the absolute values of its terms: float32, of the tensor's shape, but for the
+            first axis, of size 1.
+        operators: how many operators there are at most in a row between what was fed and the tensor.
+    """
+
+    values: NDArray[np.float32]
+    operators: int
+
+    def allowance(self, dtype: Any) -> Array:
+        """By how much two evaluation orders may differ, element by element; infinite where that is unknown."""
+        kind = np.dtype(dtype)
+        working = np.float64 if kind.name == "float64" else np.float32
+        smallest = 2.0**-24 if kind.name == "float16" else 2.0**-149
+        factor = ROUNDINGS + ROUNDINGS_AN_OPERATOR * self.operators
+        unit = self.values.astype(working) * working(unit_roundoff(kind)) + working(smallest)
+        found: Array = unit * working(factor)
+        found[~np.isfinite(found)] = np.inf
+        return found
 
 
 @dataclass(frozen=True)
@@ -38,7 +68,9 @@ class Comparison:
         max_abs: the largest absolute difference; infinite where one side is NaN or infinite and the other is
             not.
         relative: `max_abs` over the largest finite absolute value of the expected tensor.
-        ok: whether the tensors agree within the tolerance.
+        ok: whether the tensors agree within the tolerances.
+        strain: the largest difference over what rounding may do there (`Magnitude`); more than 1 is too much, and 0
+            says that they are equal or that nothing is known.
         where: the index of the largest difference; empty when there is none.
         detail: one line for people: what differs, or nothing.
     """
@@ -48,6 +80,15 @@ class Comparison:
     ok: bool
     where: tuple[int, ...] = ()
     detail: str = ""
+    strain: float = 0.0
+
+    @property
+    def size(self) -> str:
+        """How large the difference is, to be put behind `detail`; "" where no number tells."""
+        if not np.isfinite(self.relative):
+            return ""
+        size = f", {self.relative:.2g} of the largest value"
+        return size + (f", {self.strain:.2g} times what rounding may do there" if self.strain > 1.0 else "")
 
 
 def tolerance(dtype: Any) -> float:
@@ -58,7 +99,22 @@ def tolerance(dtype: Any) -> float:
     return _TOLERANCES.get(kind.name, 2.0**-2)
 
 
-def compare(actual: Array, expected: Array, dtype: Any = None, *, exact: bool = False) -> Comparison:
+def unit_roundoff(dtype: Any) -> float:
+    """By how much of itself a number of a floating dtype may be rounded; 0 for integers and booleans."""
+    kind = np.dtype(dtype)
+    if not is_float(kind):
+        return 0.0
+    return float(np.finfo(kind).eps) / 2 if kind.kind == "f" else _ROUNDOFFS.get(kind.name, 2.0**-3)
+
+
+def compare(
+    actual: Array,
+    expected: Array,
+    dtype: Any = None,
+    *,
+    exact: bool = False,
+    magnitude: Magnitude | None = None,
+) -> Comparison:
     """Compare two arrays.
 
     NaN equals NaN, and an infinity equals itself.
@@ -68,6 +124,7 @@ def compare(actual: Array, expected: Array, dtype: Any = None, *, exact: bool = 
         expected: what it should be.
         dtype: the dtype whose tolerance applies; that of `expected` when absent.
         exact: whether every number must be equal (zeros of both signs are).
+        magnitude: what `expected` is computed from; no number may be off by more than its own allows.
 
     Returns:
         The comparison; arrays of different shape are never equal.
@@ -101,7 +158,26 @@ def compare(actual: Array, expected: Array, dtype: Any = None, *, exact: bool = 
     relative = worst / largest if largest > 0.0 else np.inf
     where = tuple(int(i) for i in np.unravel_index(position, expected.shape))
     detail = f"{flat_actual[position]!s} instead of {flat_expected[position]!s} at {list(where)}"
-    return Comparison(worst, relative, relative <= limit, where, detail)
+    if magnitude is None or relative > limit:
+        return Comparison(worst, relative, relative <= limit, where, detail)
+    strain, where = _strain(actual, expected, magnitude.allowance(kind))
+    detail = f"{actual[where]!s} instead of {expected[where]!s} at {list(where)}"
+    return Comparison(worst, relative, strain <= 1.0, where, detail, strain)
+
+
+def _strain(actual: Array, expected: Array, allowance: Array) -> tuple[float, tuple[int, ...]]:
+    """The largest difference over what is allowed there, and where it is."""
+    working = allowance.dtype
+    allowed = allowance[0] if expected.ndim else allowance
+    worst, place = 0.0, (0,) * expected.ndim
+    for row, (a, b) in enumerate(zip(np.atleast_1d(actual), np.atleast_1d(expected), strict=True)):
+        with np.errstate(invalid="ignore"):
+            found: Array = np.atleast_1d(np.abs(a.astype(working) - b.astype(working)) / allowed)
+        found[~np.isfinite(found)] = 0.0
+        at = np.unravel_index(int(np.argmax(found)), found.shape)
+        if found[at] > worst:
+            worst, place = float(found[at]), (row, *(int(i) for i in at))[: expected.ndim]
+    return worst, place
 
 
 def _largest(values: Array) -> float:

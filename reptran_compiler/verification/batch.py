@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from onnx import ModelProto
 
 from reptran_compiler.runtime import (
     Level,
+    Magnitude,
     RuntimeFailure,
     Session,
     TensorFact,
@@ -28,9 +29,10 @@ from reptran_compiler.verification.cutting import cut_model, cut_names, prune
 from reptran_compiler.verification.drawing import draw
 from reptran_compiler.verification.isolation import disagreement, find_region
 from reptran_compiler.verification.layers import Role
+from reptran_compiler.verification.magnitudes import magnitudes
 from reptran_compiler.verification.pairs import Pairs
 from reptran_compiler.verification.protograph import ProtoGraph
-from reptran_compiler.verification.report import Failure, Worst
+from reptran_compiler.verification.report import Distance, Failure, Worst
 from reptran_compiler.verification.specification import Specification, SpecOptions, build_specification
 from reptran_compiler.verification.walk import MEAN
 from reptran_compiler.verification.weights import check_weights
@@ -50,6 +52,7 @@ class Findings:
         others: the other pairs that were compared.
         isolated: how many different cut operators were tried.
         repconvs: how many RepConvs were found with equal weights and MACs.
+        distances: how far each pair that agrees is apart.
     """
 
     failures: list[tuple[int, Failure]]
@@ -58,6 +61,7 @@ class Findings:
     others: set[str]
     isolated: int = 0
     repconvs: int = 0
+    distances: dict[str, Distance] = field(default_factory=dict)
 
     def fail(self, place: int, failure: Failure) -> None:
         """Note a failure, once for each tensor and rule."""
@@ -88,9 +92,12 @@ class Context:
         """A session on S; that of the batch before when S did not change."""
         key = (spec.skeleton.SerializeToString(deterministic=True), tuple(outputs))
         if self._spec_session is None or self._spec_session[0] != key:
-            model = prune(spec.model, outputs)
-            self._spec_session = (key, Session(model, threads=self.threads, level=self.level))
+            self._spec_session = (key, Session(self.spec_model(spec, outputs), threads=self.threads, level=self.level))
         return self._spec_session[1]
+
+    def spec_model(self, spec: Specification, outputs: Sequence[str]) -> ModelProto:
+        """S as far as some of its tensors depend on it."""
+        return prune(spec.model, outputs)
 
     def result_session(
         self, result: ProtoGraph, names: Mapping[str, str], facts: Facts, outputs: Sequence[str]
@@ -240,11 +247,12 @@ class BatchRun:
             actual = session.run(result_feeds, result_names)
         except RuntimeFailure as error:
             raise ResultDoesNotRun(str(error)) from None
+        sizes = magnitudes(self.judge.spec_model(spec, spec_names), spec_feeds, spec_names, threads=self.judge.threads)
         del spec_feeds, result_feeds
         for pair in pairs:
             arrays = [expected[name] for name in pair.expected]
             whole = arrays[0] if len(arrays) == 1 else spec.computed[pair.tensor].assemble(arrays)
-            self._compare(pair.tensor, actual[pair.actual], whole)
+            self._compare(pair.tensor, actual[pair.actual], whole, self._magnitude(spec, pair, sizes))
 
     def _check_shapes(self) -> None:
         for name in self.pairs.tensors:
@@ -339,17 +347,27 @@ class BatchRun:
         """Whether a tensor is asked of onnxruntime: what is asked for is not fused with what lies around it."""
         return self.judge.level is Level.DISABLE or name in self.pairs.required
 
-    def _compare(self, name: str, actual: Array, expected: Array) -> None:
+    def _magnitude(self, spec: Specification, pair: _Comparison, sizes: Mapping[str, Magnitude]) -> Magnitude | None:
+        """The magnitudes of what a pair is computed from, put together as its values are; None where unknown."""
+        if any(name not in sizes for name in pair.expected):
+            return None
+        parts = [sizes[name] for name in pair.expected]
+        values = [part.values for part in parts]
+        whole = values[0] if len(values) == 1 else spec.computed[pair.tensor].assemble(values)
+        return Magnitude(whole, max(part.operators for part in parts))
+
+    def _compare(self, name: str, actual: Array, expected: Array, magnitude: Magnitude | None) -> None:
         exact = name in {layer.output for layer in self.spec.layers} and _integral(expected)
-        comparison = compare(actual, expected, exact=exact)
+        comparison = compare(actual, expected, exact=exact, magnitude=magnitude)
         required = name in self.pairs.required
         (self.findings.compared if required else self.findings.others).add(name)
         if comparison.ok:
             self.findings.worst = self.findings.worst.or_worse(comparison.relative, name)
+            known = self.findings.distances.get(name, Distance())
+            self.findings.distances[name] = known.or_worse(comparison.relative, comparison.strain)
             return
         how = "a binary sum is not exact: " if exact and comparison.relative < 0.01 else ""
-        size = f", {comparison.relative:.2g} of the largest value" if np.isfinite(comparison.relative) else ""
-        self.fail(name, f"{how}{comparison.detail}{size} (batch {self.batch})")
+        self.fail(name, f"{how}{comparison.detail}{comparison.size} (batch {self.batch})")
 
 
 def _integral(array: Array) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from onnx import ModelProto
 
 from reptran_compiler.runtime import (
     Level,
+    Magnitude,
     RuntimeFailure,
     Session,
     TensorFact,
@@ -34,8 +35,9 @@ from reptran_compiler.verification.cutting import cut_model, cut_names, prune
 from reptran_compiler.verification.drawing import draw
 from reptran_compiler.verification.interface import interface_failures
 from reptran_compiler.verification.isolation import disagreement, find_region
+from reptran_compiler.verification.magnitudes import magnitudes
 from reptran_compiler.verification.protograph import MalformedGraph, ProtoGraph
-from reptran_compiler.verification.report import Coverage, EquivalenceReport, Failure, Worst
+from reptran_compiler.verification.report import Coverage, Distance, EquivalenceReport, Failure, Worst
 from reptran_compiler.verification.sizes import judged_batches
 
 Array = NDArray[Any]
@@ -112,6 +114,7 @@ def check_equivalent(
     return EquivalenceReport(
         tuple(failures),
         findings.worst,
+        findings.distances,
         Coverage(len(required) - len(missing), len(required), len(findings.others), missing),
         count,
         findings.isolated,
@@ -127,6 +130,7 @@ class _Findings:
     compared: set[str]
     others: set[str]
     isolated: int = 0
+    distances: dict[str, Distance] = field(default_factory=dict)
 
     def fail(self, tensor: str, node: str, rule: str, detail: str) -> None:
         if all((known.tensor, known.rule) != (tensor, rule) for known in self.failures):
@@ -236,26 +240,28 @@ class _Run:
             actual = Session(prune(new_cut, new_wanted), threads=self.threads, level=self.level).run(feeds, new_wanted)
         except RuntimeFailure as error:
             raise _AfterDoesNotRun(str(error)) from None
+        sizes = magnitudes(prune(new_cut, new_wanted), feeds, new_wanted, threads=self.threads)
         fronts = {cut.output: cut.inputs[0] for cut in self.cuts if cut.binarises}
         for name, old_name, new_name in zip(names, old_wanted, new_wanted, strict=True):
             found, wanted = actual[new_name], expected[old_name]
             front = expected.get(fronts.get(name, ""))
             if front is not None and front.shape == wanted.shape == found.shape:
                 found = np.where(_undecided(front), wanted, found)
-            self._compare(name, found, wanted)
+            self._compare(name, found, wanted, sizes.get(new_name))
 
-    def _compare(self, name: str, actual: Array, expected: Array) -> None:
+    def _compare(self, name: str, actual: Array, expected: Array, magnitude: Magnitude | None) -> None:
         maker = self.new.maker[name]
         (self.findings.compared if name in self.required else self.findings.others).add(name)
         if actual.dtype != expected.dtype:
             self.findings.fail(name, maker.name, "value", f"type {actual.dtype} instead of {expected.dtype}")
             return
-        result = compare(actual, expected)
+        result = compare(actual, expected, magnitude=magnitude)
         if result.ok:
             self.findings.worst = self.findings.worst.or_worse(result.relative, name)
+            known = self.findings.distances.get(name, Distance())
+            self.findings.distances[name] = known.or_worse(result.relative, result.strain)
             return
-        size = f", {result.relative:.2g} of the largest value" if np.isfinite(result.relative) else ""
-        self.findings.fail(name, maker.name, "value", f"{result.detail}{size} (batch {self.batch})")
+        self.findings.fail(name, maker.name, "value", f"{result.detail}{result.size} (batch {self.batch})")
 
 
 def _undecided(front: Array) -> Array:

@@ -131,6 +131,7 @@ def _report(
     return LawReport(
         failures=tuple(failure for _, failure in sorted(findings.failures, key=lambda entry: entry[0])),
         worst=findings.worst,
+        distances=findings.distances,
         coverage=Coverage(len(required) - len(missing), len(required), len(findings.others), missing),
         layers=dict(Counter(layer.role.value for layer in layers)),
         boundaries=boundaries,

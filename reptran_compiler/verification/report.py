@@ -51,6 +51,23 @@ class Worst:
 
 
 @dataclass(frozen=True)
+class Distance:
+    """How far a pair that agrees is apart, at the worst of the batch sizes.
+
+    Attributes:
+        relative: the largest difference over the tensor's largest value.
+        strain: the largest difference over what rounding may do there; more than 1 is a failure, 0 where nothing tells.
+    """
+
+    relative: float = 0.0
+    strain: float = 0.0
+
+    def or_worse(self, relative: float, strain: float) -> Distance:
+        """This, or what is larger of the other."""
+        return Distance(max(self.relative, relative), max(self.strain, strain))
+
+
+@dataclass(frozen=True)
 class Coverage:
     """How much was compared.
 
@@ -94,6 +111,7 @@ class LawReport(Report):
     Attributes:
         failures: what does not, in the order of the source's nodes; the first names the rule to look at.
         worst: the largest difference among the pairs that agree.
+        distances: how far each pair that agrees is apart, by tensor.
         coverage: how many required pairs were compared, of how many. One missing is a failure.
         layers: how many layers have which role.
         boundaries: operators that became boundaries, and layers, with the reason.
@@ -105,6 +123,7 @@ class LawReport(Report):
     """
 
     worst: Worst = Worst()
+    distances: dict[str, Distance] = field(default_factory=dict)
     coverage: Coverage = Coverage()
     layers: dict[str, int] = field(default_factory=dict)
     boundaries: dict[str, str] = field(default_factory=dict)
@@ -122,6 +141,7 @@ class EquivalenceReport(Report):
     Attributes:
         failures: where they do not, in the order of the second graph's nodes.
         worst: the largest difference among the pairs that agree.
+        distances: how far each pair that agrees is apart, by tensor.
         coverage: required pairs are the graph outputs and the input of every binarisation.
         cuts: how many cuts there are.
         isolated: how many pairs of cut operators were tried on the special points.
@@ -130,6 +150,7 @@ class EquivalenceReport(Report):
     """
 
     worst: Worst = Worst()
+    distances: dict[str, Distance] = field(default_factory=dict)
     coverage: Coverage = Coverage()
     cuts: int = 0
     isolated: int = 0
