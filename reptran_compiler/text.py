@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
-#: Control characters, formatting ones (which reverse or hide text), surrogates, and separators of lines.
-_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+#: Control characters, formatting ones (which reverse or hide text), what is no character, and separators of lines.
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"})
 
 
 def printable(text: str) -> str:

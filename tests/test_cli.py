@@ -18,6 +18,7 @@ from small_networks import network
 from reptran_compiler.cli.arguments import parse
 from reptran_compiler.cli.ending import INTERRUPTED
 from reptran_compiler.cli.main import main
+from reptran_compiler.cli.signals import TERMINATED
 from reptran_compiler.errors import BadInput, CompileError, NothingToDo, VerificationFailed
 from reptran_compiler.model.io import read_model
 from reptran_compiler.model.writing import write_model
@@ -83,7 +84,7 @@ def test_every_exit_code_is_documented(capsys: pytest.CaptureFixture[str]) -> No
     said = re.findall(r"^  (\d)  ", capsys.readouterr().out, re.MULTILINE)
     documented = re.findall(r"^\| (\d+) \|", (ROOT / "docs" / "exit-codes.md").read_text(), re.MULTILINE)
     assert said == ["0", "1", "2", "3", "4"]
-    assert documented == [*said, str(INTERRUPTED)]
+    assert documented == [*said, str(INTERRUPTED), str(TERMINATED)]
     codes = {error.exit_code for error in (NothingToDo, BadInput, VerificationFailed, CompileError)}
     assert codes | {0} == set(map(int, said))
 

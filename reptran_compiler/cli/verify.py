@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING
 from reptran_compiler.cli.ending import Command
 from reptran_compiler.cli.verify_arguments import VerifyArguments, parse
 from reptran_compiler.errors import BadInput
+from reptran_compiler.text import printable
 
 if TYPE_CHECKING:
     from reptran_compiler.reporting import Verification
@@ -48,10 +49,10 @@ def _run(arguments: VerifyArguments, command: Command) -> int:
     failures = made.failures
     shown = failures if arguments.verbose else failures[:_SHOWN_FAILURES]
     for failure in shown[1:]:
-        print(f"  also: {_line(failure)}", file=sys.stderr)
+        print(f"  also: {printable(failure)}", file=sys.stderr)
     if len(shown) < len(failures):
         print(f"  and {len(failures) - len(shown)} more (all with -v)", file=sys.stderr)
-    return command.stop(_line(failures[0]), made.exit_code) if failures else made.exit_code
+    return command.stop(printable(failures[0]), made.exit_code) if failures else made.exit_code
 
 
 def _verification(arguments: VerifyArguments) -> Verification:
@@ -76,6 +77,7 @@ def _verification(arguments: VerifyArguments) -> Verification:
             budgets=arguments.budgets,
             dims=arguments.dims,
             threads=arguments.threads,
+            seed=arguments.seed,
             progress=step,
         )
 
@@ -140,13 +142,6 @@ def _tell_github(commands: Sequence[str], summary: str, arguments: VerifyArgumen
 def _stream(arguments: VerifyArguments) -> IO[str]:
     """Where people's text goes: standard error where a report takes standard output."""
     return sys.stderr if "-" in (arguments.json, arguments.junit) else sys.stdout
-
-
-def _line(text: str) -> str:
-    """A failure in one line."""
-    from reptran_compiler.reporting import printable
-
-    return printable(text)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ class VerifyArguments:
     json: str | None
     junit: str | None
     threads: int
+    seed: int
     quiet: bool
     verbose: int
     dims: dict[str, int] = field(default_factory=dict)
@@ -78,6 +79,7 @@ def parse(arguments: Sequence[str] | None = None) -> VerifyArguments:
         json=found.json,
         junit=found.junit,
         threads=found.threads,
+        seed=found.seed,
         quiet=found.quiet,
         verbose=found.verbose,
         dims=dict(found.dim),

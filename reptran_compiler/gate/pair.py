@@ -45,9 +45,11 @@ class Pair:
         mode: Mode,
         dims: Mapping[str, int] | None,
         threads: int,
+        seed: int,
         step: Step,
     ) -> None:
-        self.original, self.rep, self.mode, self.threads, self.step = original, rep, mode, threads, step
+        self.original, self.rep, self.mode, self.step = original, rep, mode, step
+        self.threads, self.seed = threads, seed
         recorded = provenance.recorded_beta(original.model)
         if recorded is not None:
             raise BadInput(
@@ -187,6 +189,7 @@ class Pair:
             dims=self.trial.dims,
             other_dims=self.trial.other_dims,
             threads=self.threads,
+            seed=self.seed,
             step=self.step,
             retransform=lambda copy, _: transform_source(copy, self.options, self.trial),
         )

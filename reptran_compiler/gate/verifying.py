@@ -34,6 +34,7 @@ def verify_pair(
     budgets: Sequence[str] = (),
     dims: Mapping[str, int] | None = None,
     threads: int = 1,
+    seed: int = 0,
     progress: Step = silent,
 ) -> Verification:
     """Check a Rep network against the network that it was made from.
@@ -53,6 +54,7 @@ def verify_pair(
         budgets: limits such as "macs=0%", "total-params=+4%", "bytes<=12MB".
         dims: sizes for runs of dynamic axes other than the batch, by the axis' name, or as "INPUT:AXIS".
         threads: threads of onnxruntime.
+        seed: of the numbers that it is verified with.
         progress: told what is being done.
 
     Returns:
@@ -69,5 +71,5 @@ def verify_pair(
     mode: Mode = "layers" if layers_only else "retrained" if retrained else "values"
     sources = [from_proto(each, name) if isinstance(each, ModelProto) else read_model(each)
                for each, name in ((original, "the original"), (rep, "the Rep network"))]  # fmt: skip
-    made = Pair(sources[0], sources[1], asked, mode, dims, threads, progress).verify(limits)
+    made = Pair(sources[0], sources[1], asked, mode, dims, threads, seed, progress).verify(limits)
     return replace(made, seconds=time.perf_counter() - start)

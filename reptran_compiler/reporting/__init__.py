@@ -2,7 +2,6 @@
 
 from .checks import VERIFY_SCHEMA, print_verification, verification_json
 from .console import make_console, print_summary
-from .escaping import printable
 from .github import annotation, error_annotations, to_markdown
 from .json_report import SCHEMA, to_document, to_json
 from .junit import stopped_junit, to_junit
@@ -26,7 +25,6 @@ __all__ = [
     "make_console",
     "print_summary",
     "print_verification",
-    "printable",
     "progress",
     "silent",
     "stopped_junit",

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from reptran_compiler.text import printable
+
 from .console import make_table
-from .escaping import printable
 from .json_report import comparison_document, plain
 from .verified import Check, Verification
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .escaping import cell, printable
+from reptran_compiler.text import printable
+
+from .escaping import cell
 from .verified import Verification
 
 #: So many failures become annotations: GitHub shows ten errors a step.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from .escaping import printable
+from reptran_compiler.text import printable
+
 from .verified import Verification
 
 _SUITE = "reptran-verify"

@@ -13,10 +13,9 @@ from reptran_compiler.runtime.feeds import (
     random_signs,
     special_points,
 )
+from reptran_compiler.runtime.level import Level
 from reptran_compiler.runtime.memory import largest_tensor, too_large
 from reptran_compiler.runtime.probe import TensorFact, inferred_facts, integer_values, probe, tensor_facts
-from reptran_compiler.runtime.level import Level
-from reptran_compiler.runtime.probe import TensorFact, integer_values, probe, tensor_facts
 from reptran_compiler.runtime.session import RuntimeFailure, Session, element_type, run
 from reptran_compiler.runtime.tolerance import Comparison, Magnitude, compare, tolerance
 

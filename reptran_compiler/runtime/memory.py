@@ -18,7 +18,7 @@ _UNKNOWN = 1 << 36
 
 
 def largest_tensor() -> int:
-    """How many bytes a tensor may take: a quarter of what the machine, its control group and the process' limit allow."""
+    """How many bytes a tensor may take: a quarter of what the machine, its control group and its limits allow."""
     limits = []
     with suppress(AttributeError, ValueError, OSError):
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
