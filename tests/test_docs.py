@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from reptran_compiler.cli import verify
 from reptran_compiler.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,7 +25,8 @@ DOCS = ROOT / "docs"
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _REFUSED = re.compile(r"at \[[\d, ]+\] it should give \S+ and gives \S+; \d+ of (\d+) values differ")
 _ANY = r"somewhere of \1 values"
-_KINDS = {"python", "console", "toml", "json"}
+_KINDS = {"python", "console", "toml", "json", "yaml"}
+_COMMANDS = {"reptran-compile": main, "reptran-verify": verify.main}
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,8 @@ class Session:
         if name == "python":
             runpy.run_path(words[0], run_name="__main__")
         else:
-            assert name == "reptran-compile", f"no test knows how to run {command!r}"
-            self.code = main(words)
+            assert name in _COMMANDS, f"no test knows how to run {command!r}"
+            self.code = _COMMANDS[name](words)
         captured = self.capture.readouterr()
         return [line.rstrip() for line in (captured.out + captured.err).splitlines()]
 

@@ -78,9 +78,12 @@ class Pair:
                 self.rows.append(Check("costs", "costs", (f"{why} (give sizes of dynamic axes with --dim)",)))
             else:
                 self._layers(judged, costs)
-            judgement = self._structure(aligned) if self.mode != "values" else self._values(judged, aligned)
+            if self.mode == "values":
+                self._values(judged, aligned)
+            else:
+                self._structure(aligned)
             if costs is not None:
-                self._costs(costs, judged, judgement)
+                self._costs(costs)
             files = (_bytes(self.original), _bytes(self.rep))
             known = amounts(costs, files, (self.original.model, self.rep.model))
             self.rows += [budget.check(known) for budget in budgets]
@@ -123,7 +126,7 @@ class Pair:
             self.transformation.layers, self.transformation.result, judged, (wanted.after, costs.after)
         )
 
-    def _values(self, judged: ModelProto, aligned: Alignment | Diverges) -> Judgement:
+    def _values(self, judged: ModelProto, aligned: Alignment | Diverges) -> None:
         """Check the law on the Rep network with the values that it has."""
         judgement = self._judged(judged)
         failures = list(judgement.failures)
@@ -132,7 +135,6 @@ class Pair:
         elif failures and isinstance(aligned, Alignment):
             failures.append(_HINT)
         self._law(judgement, failures)
-        return judgement
 
     def _see_compiled(self, judgement: Judgement, aligned: Alignment | Diverges) -> list[str]:
         """Where the original's parameters prove nothing: the Rep network has to be what the compiler makes of them.
@@ -146,22 +148,21 @@ class Pair:
         different = next(aligned.different_values(), None)
         return [] if different is None else [f"{what} values: {different[0].name!r}, {different[1]}"]
 
-    def _structure(self, aligned: Alignment | Diverges) -> Judgement | None:
+    def _structure(self, aligned: Alignment | Diverges) -> None:
         """Check a retrained Rep network's graph, and the law with the parameters of the compilation in it."""
         failures = [*parameter_failures(self.rep.model)]
         if self.mode == "layers":
             self.notes.append("the layers were compared one by one; how they are connected was NOT checked")
             self.rows.append(Check("law", _title(self.mode), tuple(failures), "no NaN and no infinity is stored"))
-            return None
+            return
         if isinstance(aligned, Diverges):
             failures.append(f"{aligned} (--layers-only compares the layers alone)")
             self.rows.append(Check("law", "structure", tuple(failures)))
-            return None
+            return
         detail = f"{len(aligned.nodes)} nodes are the compilation's, operator by operator"
         self.rows.append(Check("law", "structure", tuple(failures), "" if failures else detail))
         judgement = self._judged(transplanted(aligned))
         self._law(judgement, judgement.failures)
-        return judgement
 
     def _law(self, judgement: Judgement, failures: Sequence[str]) -> None:
         found = judgement.summary()
@@ -171,11 +172,8 @@ class Pair:
         )
         self.rows.append(Check("law", _title(self.mode), tuple(failures), "" if failures else detail))
 
-    def _costs(self, costs: Comparison, judged: ModelProto, judgement: Judgement | None) -> None:
-        moved = {}
-        if self.mode == "values" and judgement is not None:
-            moved = provenance.rearranged_layers(replace(self.transformation, result=judged))
-        violations = cost_violations(costs, self.options, moved)
+    def _costs(self, costs: Comparison) -> None:
+        violations = cost_violations(costs, self.options, {})
         count = sum(layer.role == "repconv" for layer in costs.before.layers)
         detail = "" if violations else f"weights and MACs of all {count} RepConvs are kept, one by one"
         self.rows.append(Check("costs", "costs", violations, detail))
@@ -205,7 +203,9 @@ class Pair:
             options = replace(self.options, bn=bn, weights=weights)
             if options == self.options:
                 continue
-            other = self._compiled(options)
+            other = self._compiled(
+                replace(options, check=bool(options.rules))
+            )  # the law is checked on it, if it is one
             found = _aligned_with(rep, other)
             if isinstance(found, Alignment):
                 self.notes.append(f"its form is that of --bn {options.bn} --weights {options.weights}")
