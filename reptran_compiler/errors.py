@@ -30,6 +30,10 @@ class BadInput(CompileError):
     exit_code = 2
 
 
+class OutOfMemory(BadInput):
+    """A model, or what became of it, that needs more memory than there is (exit code 2)."""
+
+
 class VerificationFailed(CompileError):
     """The result is not what the theory asks for; nothing was written (exit code 3).
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto
 
@@ -168,9 +170,10 @@ def _working(
 
 
 def _too_large(model: ModelProto, feeds: Mapping[str, Array]) -> str:
-    """Which tensor would fill the memory, "" where none is known to."""
+    """Which tensor would fill the memory, "" where none is known to. None does that is no larger than a stored one."""
+    known = max((math.prod(tensor.dims) for tensor in model.graph.initializer), default=0)
     for name, fact in inferred_facts(model, feeds).items():
-        if min(fact.shape, default=0) >= 0 and (large := too_large(fact.shape, fact.dtype)):
+        if math.prod(fact.shape) > known and (large := too_large(fact.shape, fact.dtype)):
             return f"the model cannot be run: tensor {name!r} {large}"
     return ""
 
@@ -217,5 +220,11 @@ def _check_opset(model: ModelProto) -> None:
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
     if opset is None:
         raise BadInput("the model does not say which opset of ONNX it uses")
+    newest = onnx.defs.onnx_opset_version()
     if opset < OLDEST_OPSET:
         raise BadInput(f"the model uses opset {opset}; opsets from {OLDEST_OPSET} on are read")
+    if opset > newest:
+        raise BadInput(
+            f"the model uses opset {opset}; the installed onnx knows opsets up to {newest}: update onnx and "
+            "onnxruntime, or export with an older opset"
+        )

@@ -17,7 +17,11 @@ from reptran_compiler.runtime import is_float
 #: How deep subgraphs may be nested: protobuf reads some thirty levels from a file.
 DEEPEST = 30
 #: How many nodes a model may have once its functions stand where they are called.
-MOST_NODES = 1 << 22
+MOST_NODES = 1 << 16
+
+#: Operators whose stored operands are factors: an infinite one makes NaN of a zero.
+_MULTIPLY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Mul", "Div", "BatchNormalization", "PRelu"})
+_OWN = ("", "ai.onnx")
 
 #: What a function is called by: domain, name, overload.
 _Key = tuple[str, str, str]
@@ -30,9 +34,10 @@ class Malformed(BadInput):
 def check_structure(model: ModelProto) -> None:
     """See that a model is well as a structure.
 
-    It has nodes and outputs; subgraphs are nested no deeper than `DEEPEST`; functions do not call themselves, nor grow
-    beyond `MOST_NODES` nodes where they are called; the attributes of a node have names of their own, and values;
-    stored tensors hold as many elements as their dims say, and no NaN.
+    It has outputs, and nodes, but no more than `MOST_NODES` of them, functions counted where they are called; subgraphs
+    are nested no deeper than `DEEPEST`; functions do not call themselves, nor stand for ONNX' own operators; the
+    attributes of a node have names of their own, and values; stored tensors have names of their own, hold as many
+    elements as their dims say, no NaN, and no infinity where they are factors.
 
     Raises:
         Malformed: it is not.
@@ -41,14 +46,15 @@ def check_structure(model: ModelProto) -> None:
         raise Malformed("the model's graph has no node")
     if not model.graph.output:
         raise Malformed("the model's graph has no output")
-    for tensor in _stored(model.graph):
-        _check_tensor(tensor, f"initializer {tensor.name!r}")
+    if len(model.graph.node) > MOST_NODES:
+        raise Malformed(f"the model has {len(model.graph.node):,} nodes; models of up to {MOST_NODES:,} are read")
+    _check_stored(model.graph)
     nodes = list(_within(model.graph.node, "the model"))
     for node in nodes:
         _check_attributes(node, inside_function=False)
     sizes = _function_sizes(model.functions)
     if sum(sizes.get(_key(node), 1) for node in nodes) > MOST_NODES:
-        raise Malformed(f"the model has more than {MOST_NODES:,} nodes where its functions stand for their calls")
+        raise Malformed(f"the model has more than {MOST_NODES:,} nodes, those of functions counted at each call")
 
 
 def _within(nodes: Iterable[NodeProto], called: str) -> Iterator[NodeProto]:
@@ -60,8 +66,7 @@ def _within(nodes: Iterable[NodeProto], called: str) -> Iterator[NodeProto]:
         for body in _bodies(node):
             if depth >= DEEPEST:
                 raise Malformed(f"{called} has subgraphs nested more than {DEEPEST} deep")
-            for tensor in _stored(body):
-                _check_tensor(tensor, f"initializer {tensor.name!r} in a subgraph of {node.op_type} {node.name!r}")
+            _check_stored(body, f" in a subgraph of {node.op_type} {node.name!r}")
             stack += [(inner, depth + 1) for inner in body.node]
 
 
@@ -69,13 +74,6 @@ def _bodies(node: NodeProto) -> list[GraphProto]:
     """Every graph that a node holds, whatever its attributes say of their types."""
     found = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
     return found + [body for attribute in node.attribute for body in attribute.graphs]
-
-
-def _stored(graph: GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield sparse.values
-        yield sparse.indices
 
 
 # -- functions -----------------------------------------------------------------------------------------------
@@ -86,6 +84,8 @@ def _function_sizes(functions: Iterable[FunctionProto]) -> dict[_Key, int]:
     calls: dict[_Key, list[_Key]] = {}
     for function in functions:
         key = (function.domain, function.name, function.overload)
+        if function.domain in _OWN:
+            raise Malformed(f"the function {_called(key)} has the name of an operator of ONNX' own domain")
         if key in calls:
             raise Malformed(f"there are two functions {_called(key)}")
         inner = list(_within(function.node, f"the function {_called(key)}"))
@@ -141,7 +141,19 @@ def _check_attributes(node: NodeProto, *, inside_function: bool) -> None:
             _check_tensor(tensor, what)
 
 
-def _check_tensor(tensor: TensorProto, what: str) -> None:
+def _check_stored(graph: GraphProto, where: str = "") -> None:
+    """See that a graph's stored tensors are well, and that no two of them have one name."""
+    factors = {name for node in graph.node if node.op_type in _MULTIPLY for name in node.input}
+    names: set[str] = set()
+    for tensor in (*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)):
+        what = f"initializer {tensor.name!r}{where}"
+        if tensor.name in names:
+            raise Malformed(f"{what} is there twice")
+        names.add(tensor.name)
+        _check_tensor(tensor, what, factor=tensor.name in factors)
+
+
+def _check_tensor(tensor: TensorProto, what: str, *, factor: bool = False) -> None:
     if any(size < 0 for size in tensor.dims):
         raise Malformed(f"{what} has a negative size: {list(tensor.dims)}")
     try:
@@ -149,10 +161,11 @@ def _check_tensor(tensor: TensorProto, what: str) -> None:
     except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
         reason = " ".join(str(error).split())
         raise Malformed(f"{what} with dims {list(tensor.dims)} cannot be read: {reason}") from None
-    if values.size and is_float(values.dtype) and _has_nan(values):
-        raise Malformed(f"{what} holds NaN: what is computed from it cannot be verified")
-
-
-def _has_nan(values: np.ndarray[tuple[int, ...], np.dtype[np.floating]]) -> bool:
+    if not values.size or not is_float(values.dtype):
+        return
     with np.errstate(invalid="ignore"):
-        return bool(np.isnan(np.min(values)))
+        ends = np.array([np.min(values), np.max(values)]).astype(np.float64)
+    if np.isnan(ends).any():
+        raise Malformed(f"{what} holds NaN: what is computed from it cannot be verified")
+    if factor and np.isinf(ends).any():
+        raise Malformed(f"{what} holds an infinite factor: what is computed from it cannot be verified")

@@ -1,4 +1,4 @@
-"""Mutated ONNX files, each given to `reptran-compile`: none may crash, hang, or leave anything behind but a whole result.
+"""Mutated ONNX files given to `reptran-compile`: none crashes, hangs, or leaves anything but a whole result.
 
     python -m benchmarks.hostile [--count 10000] [--seed 0] [--jobs N] [--keep DIR] [-o FILE]
 
@@ -38,12 +38,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for attempt in campaign(seeds(), options.count, options.seed, options.jobs, options.keep):
         attempts.append(attempt)
         if attempt.outcome.failure:
-            print(f"{attempt.number} ({attempt.original}; {', '.join(attempt.kinds)}): {attempt.outcome.failure}: "
-                  f"{attempt.outcome.message}", file=sys.stderr, flush=True)
+            print(
+                f"{attempt.number} ({attempt.original}; {', '.join(attempt.kinds)}): {attempt.outcome.failure}: "
+                f"{attempt.outcome.message}",
+                file=sys.stderr,
+                flush=True,
+            )
         if len(attempts) % _EVERY == 0:
             left = (time.monotonic() - begin) / len(attempts) * (options.count - len(attempts))
             failed = sum(bool(each.outcome.failure) for each in attempts)
-            print(f"{len(attempts):,} of {options.count:,}, {failed} fail, {left / 60:.0f} min left", file=sys.stderr, flush=True)
+            print(
+                f"{len(attempts):,} of {options.count:,}, {failed} fail, {left / 60:.0f} min left",
+                file=sys.stderr,
+                flush=True,
+            )
     written = table(attempts, command)
     if options.output is None:
         print(written)

@@ -56,7 +56,7 @@ def _move(payload: bytes, random: Random) -> bytes:
 
 def _append_itself(payload: bytes, random: Random) -> bytes:
     """Concatenated messages merge: every node and tensor is there twice, or those of a part are."""
-    return payload + payload[: int(random.choice([len(payload), random.integers(len(payload))]))]
+    return payload + payload[: len(payload) if random.random() < 0.5 else int(random.integers(len(payload)))]
 
 
 def _places(payload: bytes, random: Random) -> list[int]:

@@ -16,7 +16,20 @@ T = TypeVar("T")
 #: Sizes and positions at the edges of what fits, and beyond.
 NUMBERS = (0, 1, -1, 2, 3, 5, 7, -2, 64, 1 << 20, 1 << 31, -(1 << 31), 1 << 40, 1 << 62, -(1 << 63), (1 << 63) - 1)
 #: Names that mean something to somebody.
-NAMES = ("", " ", "/", "../x", "a\nb", "\x1b[31mred\x1b[0m", "ü\u202etxt", "x" * 5000, "\0", "%s{0}", "'; \"", "shape of x")
+NAMES = (
+    "",
+    " ",
+    "/",
+    "../x",
+    "a\nb",
+    "\x1b[31mred\x1b[0m",
+    "ü\u202etxt",
+    "x" * 5000,
+    "\0",
+    "%s{0}",
+    "'; \"",
+    "shape of x",
+)
 FLOATS = (0.0, -0.0, 1e-45, -1.0, 3.4e38, float("inf"), float("-inf"), float("nan"))
 
 
@@ -42,15 +55,15 @@ def number(random: Random) -> int:
 
 def node(model: ModelProto, random: Random) -> NodeProto:
     """A node of the main graph."""
-    return one(random, model.graph.node)
+    found: NodeProto = one(random, model.graph.node)
+    return found
 
 
 def tensor(model: ModelProto, random: Random) -> TensorProto:
     """A stored tensor: an initializer, or sometimes one that a node holds."""
-    held = [a.t for each in model.graph.node for a in each.attribute if a.HasField("t")]
-    if held and random.random() < 0.4:
-        return one(random, held)
-    return one(random, model.graph.initializer)
+    held: list[TensorProto] = [a.t for each in model.graph.node for a in each.attribute if a.HasField("t")]
+    found: TensorProto = one(random, held if held and random.random() < 0.4 else model.graph.initializer)
+    return found
 
 
 def name(model: ModelProto, random: Random) -> str:
@@ -60,5 +73,6 @@ def name(model: ModelProto, random: Random) -> str:
         return one(random, NAMES)
     if draw < 0.2:
         return "nowhere"
-    known = [name for each in model.graph.node for name in (*each.input, *each.output)]
-    return one(random, [*known, *(value.name for value in model.graph.input)])
+    known: list[str] = [name for each in model.graph.node for name in (*each.input, *each.output)]
+    known += [value.name for value in model.graph.input]
+    return one(random, known)

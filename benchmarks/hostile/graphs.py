@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnx import AttributeProto, ModelProto, TensorProto, helper
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper
 
 from benchmarks.hostile.drawing import FLOATS, NAMES, Change, Nothing, Random, name, node, number, one
 
 _OPERATORS = (
-    "Conv Gemm MatMul Sign Relu Add Mul Concat Split Slice Pad Reshape Transpose Flatten Resize Tile Expand Gather Where "
-    "Identity Cast BatchNormalization PRelu Clip MaxPool AveragePool GlobalAveragePool ReduceMean Shape ConstantOfShape "
-    "Range Loop If Scan Dropout RandomNormal SequenceConstruct Softmax LRN TopK NonZero Size Unsqueeze Squeeze OneHot "
-    "DepthToSpace SpaceToDepth Einsum QuantizeLinear StringNormalizer Optional NoSuchOperator"
+    "Conv Gemm MatMul Sign Relu Add Mul Concat Split Slice Pad Reshape Transpose Flatten Resize Tile Expand "
+    "Gather Where Identity Cast BatchNormalization PRelu Clip MaxPool AveragePool GlobalAveragePool ReduceMean "
+    "Shape ConstantOfShape Range Loop If Scan Dropout RandomNormal SequenceConstruct Softmax LRN TopK NonZero "
+    "Size Unsqueeze Squeeze OneHot DepthToSpace SpaceToDepth Einsum QuantizeLinear StringNormalizer Optional "
+    "NoSuchOperator "
 ).split()
 #: Constants that make a tensor of many elements, by operator.
 _BLOW_UPS = ("Expand", "ConstantOfShape", "Tile", "Reshape", "Range", "Pad", "Resize", "OneHot", "EyeLike")
@@ -165,8 +166,9 @@ def _change_interface(model: ModelProto, random: Random) -> None:
         values.append(helper.make_tensor_value_info(name(model, random), TensorProto.FLOAT, ["N", 3, None]))
 
 
-def _with_attributes(model: ModelProto, random: Random) -> object:
-    return one(random, [each for each in model.graph.node if each.attribute])
+def _with_attributes(model: ModelProto, random: Random) -> NodeProto:
+    found: NodeProto = one(random, [each for each in model.graph.node if each.attribute])
+    return found
 
 
 #: Every mutation of a graph, by name.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from benchmarks.hostile.campaign import Attempt
 from benchmarks.hostile.mutating import KINDS
-from benchmarks.hostile.sandbox import CPU_SECONDS, RESIDENT_BYTES
+from benchmarks.hostile.sandbox import CPU_SECONDS, RESIDENT_BYTES, Outcome
 
 _SHOWN_MESSAGES = 40
 _ENDS = {0: "compiled and verified", 1: "refused: nothing to rewrite", 2: "refused: bad input"}
@@ -24,14 +24,16 @@ def table(attempts: Sequence[Attempt], command: str) -> str:
     failed = [attempt for attempt in attempts if attempt.outcome.failure]
     kinds = {kind for attempt in attempts for kind in attempt.kinds}
     seconds = sorted(outcome.seconds for outcome in outcomes)
+    resident = max(outcome.resident for outcome in outcomes)
+    different = len({(outcome.code, outcome.skeleton) for outcome in outcomes})
     lines = [
         "# Hostile files",
         "",
         f"`{command}`: {len(attempts):,} files, {len(failed)} fail.",
         "",
-        f"{len(kinds)} of {len(KINDS)} kinds of mutation, {len({(o.code, o.skeleton) for o in outcomes})} different messages. "
-        f"CPU time a file: {sum(seconds) / len(seconds):.2f} s in the mean, {seconds[-1]:.1f} s at most (limit {CPU_SECONDS} s); "
-        f"memory: {max(outcome.resident for outcome in outcomes) / 1e6:.0f} MB at most (limit {RESIDENT_BYTES / 1e6:.0f} MB).",
+        f"{len(kinds)} of {len(KINDS)} kinds of mutation, {different} different messages. CPU time a file: "
+        f"{sum(seconds) / len(seconds):.2f} s in the mean, {seconds[-1]:.1f} s at most (limit {CPU_SECONDS} s); "
+        f"memory: {resident / 1e6:.0f} MB at most (limit {RESIDENT_BYTES / 1e6:.0f} MB).",
         "",
         "| end | files |",
         "|---|---|",
@@ -62,7 +64,7 @@ def _kind(kind: str, attempts: Sequence[Attempt]) -> str:
     return f"| {kind} | {' | '.join(f'{count:,}' for count in counts)} |"
 
 
-def _messages(outcomes: Iterable) -> list[str]:
+def _messages(outcomes: Iterable[Outcome]) -> list[str]:
     counts = Counter((outcome.code, outcome.skeleton) for outcome in outcomes)
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN_MESSAGES]
     return [f"| {code} | {message.replace('|', chr(92) + '|')} | {count:,} |" for (code, message), count in ranked]

@@ -81,7 +81,9 @@ def _hurt_values(model: ModelProto, random: Random) -> None:
     if values.dtype.kind == "f":
         flat[places] = hurt
     else:
-        flat[places] = int(hurt) & 0xFF if values.itemsize == 1 else int(hurt) & 0x7FFFFFFF if values.itemsize == 4 else hurt
+        flat[places] = (
+            int(hurt) & 0xFF if values.itemsize == 1 else int(hurt) & 0x7FFFFFFF if values.itemsize == 4 else hurt
+        )
     changed.CopyFrom(numpy_helper.from_array(values, changed.name))
 
 
@@ -159,7 +161,9 @@ def _annotate(model: ModelProto, random: Random) -> None:
 
 
 def _value(model: ModelProto, random: Random) -> ValueInfoProto:
-    return one(random, [*model.graph.input, *model.graph.input, *model.graph.output, *model.graph.value_info])
+    graph = model.graph
+    found: ValueInfoProto = one(random, [*graph.input, *graph.input, *graph.output, *graph.value_info])
+    return found
 
 
 #: Every mutation of tensors, by name.

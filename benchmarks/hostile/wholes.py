@@ -80,7 +80,9 @@ def _hide_in_branch(model: ModelProto, random: Random) -> None:
         branch = helper.make_graph([inner], "branch", [], values)
         if random.random() < 0.1:
             branch.ClearField(one(random, ["node", "output", "name"]))
-        inner = helper.make_node("If", ["decision"], changed.output, name="choice", then_branch=branch, else_branch=branch)
+        inner = helper.make_node(
+            "If", ["decision"], changed.output, name="choice", then_branch=branch, else_branch=branch
+        )
         if depth > 5:  # one branch only: two would double the file with every level
             inner.attribute[1].g.CopyFrom(GraphProto(name="other", output=values))
     changed.CopyFrom(inner)
@@ -93,7 +95,11 @@ def _loop(model: ModelProto, random: Random) -> None:
     body = helper.make_graph(
         [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["state"], ["next"])],
         "body",
-        [value("turn", TensorProto.INT64, []), value("go", TensorProto.BOOL, []), value("state", TensorProto.FLOAT, None)],
+        [
+            value("turn", TensorProto.INT64, []),
+            value("go", TensorProto.BOOL, []),
+            value("state", TensorProto.FLOAT, None),
+        ],
         [value("on", TensorProto.BOOL, []), value("next", TensorProto.FLOAT, None)],
     )
     turns = one(random, [0, 3, 1 << 20, 1 << 62])

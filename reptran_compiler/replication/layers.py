@@ -24,6 +24,7 @@ _MOVES = frozenset(
 _KEEPS_RANGE = _MOVES | frozenset(
     "AveragePool GlobalAveragePool GlobalMaxPool ReduceMean ReduceMax Pad Dropout".split()
 )
+_KEEPS_SIGN = frozenset({"Add", "Div", "Max", "Mean", "Min", "Mul", "Pow", "Sum"})
 _NOT_NEGATIVE = frozenset(
     "Relu Sigmoid HardSigmoid Abs Exp Softplus Softmax Sqrt ReduceL1 ReduceL2 ReduceSumSquare".split()
 )
@@ -132,6 +133,8 @@ def _binary_maps(g: Graph) -> set[str]:
 
 def _keeps_sign(node: Node, half: set[str]) -> bool:
     """Whether an operator cannot give a negative number: a square, or what combines numbers that are not negative."""
+    if node.op_type not in _KEEPS_SIGN:
+        return False
     operands = [tensor for tensor in node.inputs if tensor.name]
     if node.op_type == "Mul" and len(operands) == 2 and operands[0] is operands[1]:
         return True
@@ -144,7 +147,7 @@ def _keeps_sign(node: Node, half: set[str]) -> bool:
         return even or known[0]
     if node.op_type == "Max":
         return any(known)
-    return node.op_type in ("Add", "Mul", "Div", "Min", "Sum", "Mean") and all(known)
+    return all(known)
 
 
 def _floor(node: Node) -> float | None:

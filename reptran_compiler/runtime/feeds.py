@@ -150,7 +150,7 @@ def random_array(shape: tuple[int, ...], dtype: Any, random: np.random.Generator
         return random.integers(0, 4, shape).astype(kind)
     if is_float(kind):
         return random.standard_normal(shape, dtype=np.float32).astype(kind)
-    raise CannotFeed(f"no random numbers of type {kind}")
+    raise CannotFeed(f"no random values of type {'string' if kind.hasobject else kind}")
 
 
 def random_signs(shape: tuple[int, ...], dtype: Any, random: np.random.Generator) -> Array:

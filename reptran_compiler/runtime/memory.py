@@ -1,4 +1,4 @@
-"""How large a tensor may be: what would fill the machine is refused before it is made."""
+"""How large a tensor may be: what would fill the memory is refused before it is made."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-#: What a tensor may take of the memory there is: a run holds several, and a network in RepTran form larger ones.
-_SHARE = 4
+#: A tensor may take one part in so many of the memory there is: a run holds several, those of a network in RepTran form
+#: are beta times as large, and verification holds both.
+_SHARE = 16
 _CONTROL_GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _UNKNOWN = 1 << 36
 
 
 def largest_tensor() -> int:
-    """How many bytes a tensor may take: a quarter of what the machine, its control group and its limits allow."""
+    """How many bytes a tensor may take: a sixteenth of what machine, control group and process' limit allow."""
     limits = []
     with suppress(AttributeError, ValueError, OSError):
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
@@ -42,4 +43,5 @@ def too_large(shape: Sequence[int], dtype: Any) -> str:
     asked, limit = math.prod(shape) * np.dtype(dtype).itemsize, largest_tensor()
     if asked <= limit:
         return ""
-    return f"takes {asked:.3g} bytes ({'x'.join(map(str, shape))}), where at most {limit:.3g} may be taken here"
+    sizes = "x".join(map(str, shape))
+    return f"({sizes}) takes {asked:.3g} bytes: too much for this machine, where {limit:.3g} are allowed"

@@ -7,6 +7,7 @@ comes out as a `RuntimeFailure` with one clear line.
 from __future__ import annotations
 
 import importlib
+import re
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
+from reptran_compiler.errors import OutOfMemory
 from reptran_compiler.model.subgraphs import bodies
 from reptran_compiler.runtime.level import Level
 
@@ -29,6 +31,9 @@ EMBEDDED_LIMIT = 1_900_000_000
 
 _EXTERNAL_TENSOR_BYTES = 1024
 _MESSAGE_LENGTH = 400
+#: What onnxruntime says in front of a reason: its own source file and the signature of its function.
+_NOISE = re.compile(r"^\[ONNXRuntimeError\] : |/\S*onnxruntime/\S+:\d+ [^()]*\((?:[^()]|\([^()]*\))*\)(?: const)? ")
+_NO_MEMORY = re.compile(r"bad_alloc|Failed to allocate memory|bad allocation")
 #: How long a model with loops may run: a loop need not end.
 LONGEST_LOOPING = 10.0
 
@@ -112,7 +117,8 @@ class Session:
             The arrays by name, in the order asked for.
 
         Raises:
-            RuntimeFailure: a feed is missing or does not fit, or an operator fails.
+            RuntimeFailure: a feed is missing or does not fit, an operator fails, or a loop does not end.
+        OutOfMemory: there is not enough memory.
         """
         names = list(dict.fromkeys(self.output_names if outputs is None else outputs))
         local = {name for name in names if name in self._stored or name in self._echoed}
@@ -122,7 +128,7 @@ class Session:
         except RuntimeFailure:
             raise
         except Exception as error:  # noqa: BLE001 - onnxruntime raises a class per status code, all direct Exceptions
-            raise RuntimeFailure(_one_line(error)) from None
+            raise _failure(error) from None
         found = dict(zip(fetched, arrays, strict=True))
         for name in local:
             found[name] = numpy_helper.to_array(self._stored[name]) if name in self._stored else feeds[name]
@@ -209,7 +215,7 @@ def _load(runtime: Any, model: ModelProto, addition: GraphProto, settings: Any) 
             path.write_bytes(_write_external(model, Path(folder, "weights.bin")).SerializeToString() + suffix)
             return runtime.InferenceSession(str(path), settings, providers=providers)
     except Exception as error:  # noqa: BLE001 - as in Session.run
-        raise RuntimeFailure(_one_line(error)) from None
+        raise _failure(error) from None
 
 
 def _write_external(model: ModelProto, weights: Path) -> ModelProto:
@@ -256,7 +262,15 @@ def _all_nodes(model: ModelProto) -> Iterator[NodeProto]:
         stack += [inner for body in bodies(node) for inner in body.node]
 
 
+def _failure(error: Exception) -> Exception:
+    """What an exception of onnxruntime comes out as."""
+    text = _one_line(error)
+    if _NO_MEMORY.search(text):
+        return OutOfMemory(f"there is not enough memory to run the model: {text}")
+    return RuntimeFailure(text)
+
+
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    text = text.removeprefix("[ONNXRuntimeError] : ").replace("std::bad_alloc", "not enough memory")
+    text = _NOISE.sub("", text)
     return text if len(text) <= _MESSAGE_LENGTH else text[: _MESSAGE_LENGTH - 3] + "..."
