@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor, export_model, import_model
+from reptran_compiler.model.referred import Scratch
 from reptran_compiler.model.symbolic import symbolic
 from reptran_compiler.replication import Layers, binarised
 from reptran_compiler.rewriting import RANDOM, Engine, Facts, Rule, RuleReport, TimeLimit
@@ -55,15 +56,23 @@ class Canonical:
     stages: list[tuple[str, ModelProto]] = field(default_factory=list)
 
 
-def canonicalise(model: ModelProto, options: Options, rules: Sequence[Rule]) -> Canonical:
+def canonicalise(
+    model: ModelProto, options: Options, rules: Sequence[Rule], scratch: Scratch | None = None
+) -> Canonical:
     """The canonical form of a model.
+
+    Args:
+        model: the model.
+        options: what becomes of it.
+        rules: the canonicalising ones.
+        scratch: where large tensors are stored that rules make; None to hold them in memory.
 
     Raises:
         Refused: a rule broke its declaration.
         Refusal: the model computes something else in every run.
     """
     feeds = [random_feeds(model, batch=batch, dims=dict(options.dims)) for batch in _CASES]
-    graph = import_model(model)
+    graph = import_model(model, scratch)
     graph.tidy()
     symbols = symbolic(model)
     facts = Facts(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from onnx import ModelProto
 
@@ -15,7 +15,8 @@ from reptran_compiler.annotations import carry_annotations
 from reptran_compiler.errors import BadInput, NothingToDo, VerificationFailed
 from reptran_compiler.judging import Judgement, judge, spec_options
 from reptran_compiler.model.convert import INITIALIZERS_ARE_NO_INPUTS
-from reptran_compiler.model.io import STREAM, Source, from_proto, read_model
+from reptran_compiler.model.io import STREAM, Source, from_proto, read_model, tensor_bytes
+from reptran_compiler.model.referred import LARGE_MODEL, Scratch, embedded
 from reptran_compiler.outputs import Outputs, PathLike, numbered
 from reptran_compiler.pipeline import Options, Refusal, Transformation, transform
 from reptran_compiler.replicated import find_repetition, may_repeat
@@ -41,6 +42,7 @@ class CompileResult:
     summary: Summary
     transformation: Transformation | None = None
     judgement: Judgement | None = None
+    _scratch: Scratch | None = field(default=None, repr=False)  # what large models of the transformation refer to
 
     @property
     def verified(self) -> bool:
@@ -62,6 +64,10 @@ class Compilation:
         seed: of the numbers that it is verified with.
         verify: whether to verify.
         step: told what is being done.
+        large: models with more bytes of tensors are held by reference: large tensors stay in their files, or in a
+            scratch file, while the compiler works.
+        embed: whether the result's data is embedded in `CompileResult.model` in any case; without, a large one may
+            refer to files (`model.referred`).
     """
 
     model: ModelProto | PathLike
@@ -73,6 +79,8 @@ class Compilation:
     seed: int = 0
     verify: bool = True
     step: Step = silent
+    large: int = LARGE_MODEL
+    embed: bool = True
 
     def run(self) -> CompileResult:
         """Compile.
@@ -92,8 +100,15 @@ class Compilation:
             raise BadInput(f"beta is {beta!r}; it has to be an integer of at least 1")
         self.outputs.check_writable()
         self.step("reading", 0, None)
-        source = from_proto(self.model) if isinstance(self.model, ModelProto) else read_model(self.model)
+        if isinstance(self.model, ModelProto):
+            source = from_proto(self.model)
+        else:
+            source = read_model(self.model, refer_above=self.large)
         self.outputs.check_source(source)
+        scratch = None
+        if tensor_bytes(source.model) > self.large:
+            scratch = self.outputs.scratch()
+            source = replace(source, model=scratch.hold(source.model), payload=source.payload if beta == 1 else None)
         recorded = provenance.recorded_beta(source.model)
         if beta > 1 and recorded is not None:
             raise NothingToDo(
@@ -102,13 +117,13 @@ class Compilation:
             )
         self.step("running the source", 0, None)
         trial = try_source(source.model, dims=self.dims, batches=self.batches, threads=self.threads)
-        return self._unchanged(source, trial) if beta == 1 else self._compiled(source, trial)
+        return self._unchanged(source, trial) if beta == 1 else self._compiled(source, trial, scratch)
 
-    def _compiled(self, source: Source, trial: Trial) -> CompileResult:
+    def _compiled(self, source: Source, trial: Trial, scratch: Scratch | None) -> CompileResult:
         options = replace(self.options, check=self.verify, stages=self.outputs.dump_dir is not None)
         self.step("rewriting", 0, None)
         try:
-            transformation = transform_source(source.model, options, trial)
+            transformation = transform_source(source.model, options, trial, scratch)
         except Refusal as error:
             self.outputs.write_stages(error.reproducer.items(), source)
             raise
@@ -130,13 +145,13 @@ class Compilation:
                 threads=self.threads,
                 seed=self.seed,
                 step=self.step,
-                retransform=lambda copy, _: transform_source(copy, options, trial),
+                retransform=lambda copy, _: transform_source(copy, options, trial, scratch),
             )
             summary = self._verified(summary, judgement)
         self.step("writing", 0, None)
         moves = "" if self.outputs.map is None else provenance.moves_json(transformation, options, source.digest)
         self.outputs.write(result, source, moves, to_json(summary))
-        return CompileResult(result, summary, transformation, judgement)
+        return CompileResult(self._given(result), summary, transformation, judgement, scratch)
 
     def _unchanged(self, source: Source, trial: Trial) -> CompileResult:
         summary = replace(
@@ -146,7 +161,10 @@ class Compilation:
         )
         moves = provenance.no_moves_json(self.options, source.digest)
         self.outputs.write_unchanged(source, moves, to_json(summary))
-        return CompileResult(source.model, summary)
+        return CompileResult(self._given(source.model), summary)
+
+    def _given(self, model: ModelProto) -> ModelProto:
+        return embedded(model) if self.embed else model
 
     def _begun(self, source: Source) -> Summary:
         return Summary(
@@ -205,15 +223,23 @@ class Compilation:
             yield "S.error", str(error)
 
 
-def transform_source(model: ModelProto, options: Options, trial: Trial) -> Transformation:
+def transform_source(
+    model: ModelProto, options: Options, trial: Trial, scratch: Scratch | None = None
+) -> Transformation:
     """Transform a model that a trial run showed to run, with the sizes that it ran with.
+
+    Args:
+        model: the model.
+        options: what becomes of it.
+        trial: the trial run.
+        scratch: where large tensors are stored; None to hold them in memory.
 
     Raises:
         BadInput: its inputs cannot be fed, or it does not run at every batch size though it says so.
         Refusal: it cannot be rewritten as asked.
     """
     try:
-        return transform(model, replace(options, dims=tuple(sorted(trial.dims.items()))))
+        return transform(model, replace(options, dims=tuple(sorted(trial.dims.items()))), scratch)
     except CannotFeed as error:
         raise BadInput(f"the model's inputs cannot be fed: {error}") from None
     except RuntimeFailure as error:

@@ -11,6 +11,7 @@ from onnx import ModelProto
 
 from reptran_compiler.errors import BadInput
 from reptran_compiler.model.io import EMBEDDED_LIMIT, STREAM, Source, tensor_bytes
+from reptran_compiler.model.referred import Scratch
 from reptran_compiler.model.writing import (
     Writing,
     check_room_beside,
@@ -79,6 +80,18 @@ class Outputs:
                 _apart(Path(path), source)
         if self.target is not None and tensor_bytes(source.model) > EMBEDDED_LIMIT:
             check_room_beside(self.target)
+
+    def scratch(self) -> Scratch:
+        """A file for large tensors: in the folder of the result, where there will have to be room for it anyway.
+
+        Raises:
+            BadInput: it cannot be made.
+        """
+        beside = None if self.target is None or is_stream(self.target) else Path(self.target).resolve().parent
+        try:
+            return Scratch(beside)
+        except OSError as error:
+            raise BadInput(f"cannot keep large tensors in a file: {error.strerror or error}") from None
 
     def write(self, model: ModelProto, source: Source, map_text: str, report_text: str) -> None:
         """Write what is wanted of a result of a source, its map and its report: all of it or nothing.

@@ -10,6 +10,7 @@ from onnx import ModelProto
 
 from reptran_compiler.canonicalisation import Canonical, canonicalise
 from reptran_compiler.model import Graph, digest_of, export_model, import_model
+from reptran_compiler.model.referred import Scratch
 from reptran_compiler.model.symbolic import Symbols
 from reptran_compiler.replication import CARRIERS, Copies, Decision, Layers, Plan, WideFacts
 from reptran_compiler.replication.effects import Replicates
@@ -34,8 +35,13 @@ _KEPT_BN = ("fold-bn", "merge-scales", "scale-before-offset", "merge-offsets")
 _BAKED = ("bake-weights",)
 
 
-def transform(model: ModelProto, options: Options) -> Transformation:
+def transform(model: ModelProto, options: Options, scratch: Scratch | None = None) -> Transformation:
     """Canonicalise and replicate a model.
+
+    Args:
+        model: the model.
+        options: what becomes of it.
+        scratch: where large tensors are stored that rules make; None to hold them in memory.
 
     Raises:
         Refusal: nothing can be rewritten, a regular expression names no layer, a rule broke its declaration, or
@@ -45,14 +51,14 @@ def transform(model: ModelProto, options: Options) -> Transformation:
     strange = [rule for rule in rules if not rule.ours]
     given = digest_of(model) if strange else b""
     try:
-        found = canonicalise(model, options, [rule for rule in rules if rule.phase == "canonicalise"])
+        found = canonicalise(model, options, [rule for rule in rules if rule.phase == "canonicalise"], scratch)
         if strange and digest_of(model) != given:
             names = " or ".join(f"rule {rule.name!r}" for rule in strange)
             raise Refusal(f"{names} edits the source model itself: .source is for reading alone")
         excluded = _named(options.exclude, found.layers, "--exclude")
         included = _named(options.include, found.layers, "--include")
         plan = Plan(options.beta, options.scope, options.fc, excluded - included, included, found.binary)
-        return _replicate(found, options, plan, rules)
+        return _replicate(found, options, plan, rules, scratch)
     except CannotContinue as error:
         raise Refusal(str(error)) from None
     except Refused as error:
@@ -75,14 +81,16 @@ def available_rules(options: Options) -> tuple[Rule, ...]:
     return tuple(rule for rule in rules if rule.name not in dropped)
 
 
-def _replicate(found: Canonical, options: Options, plan: Plan, rules: Sequence[Rule]) -> Transformation:
+def _replicate(
+    found: Canonical, options: Options, plan: Plan, rules: Sequence[Rule], scratch: Scratch | None
+) -> Transformation:
     walking = [rule for rule in rules if rule.phase == "replicate"]
     network = Plan(plan.beta, "network", plan.fc, plan.excluded, plan.included, plan.binary)
-    graph, copies, engine = _walked(found, options, network, walking, {})
+    graph, copies, engine = _walked(found, options, network, walking, {}, scratch)
     decisions = _with_reasons(copies.decisions, engine, rules, graph)
     if plan.scope == "layer":
         layered = {name: each for name, each in decisions.items() if name in found.layers}
-        graph, copies, engine = _walked(found, options, plan, walking, layered)
+        graph, copies, engine = _walked(found, options, plan, walking, layered, scratch)
     copies.narrow_outputs(graph)
     _see_something_done(decisions, found)
     blocked = [each for each in decisions.values() if each.role == "boundary"]
@@ -126,10 +134,15 @@ def _replicate(found: Canonical, options: Options, plan: Plan, rules: Sequence[R
 
 
 def _walked(
-    found: Canonical, options: Options, plan: Plan, rules: Sequence[Rule], decisions: Mapping[str, Decision]
+    found: Canonical,
+    options: Options,
+    plan: Plan,
+    rules: Sequence[Rule],
+    decisions: Mapping[str, Decision],
+    scratch: Scratch | None,
 ) -> tuple[Graph, Copies, Engine]:
     """A canonical graph with the rules of RepTran applied."""
-    graph = import_model(found.model)
+    graph = import_model(found.model, scratch)
     copies = Copies(graph, WideFacts(graph, found.cases, found.integers, plan.beta), plan, dict(decisions))
     engine = _engine(graph, copies.facts, copies, options)
     left = engine.walk(rules, copies)

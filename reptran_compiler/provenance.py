@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, TensorProto
 
+from reptran_compiler.model.referred import array_of
 from reptran_compiler.pipeline import Options, Transformation
 from reptran_compiler.replication import WeightMove
 from reptran_compiler.rewriting import Rule
@@ -134,8 +135,8 @@ def rearranged_layers(transformation: Transformation) -> dict[str, bool]:
     for move in transformation.moves:
         name = move.result or names.get(move.layer, "")
         if move.source in before and name in after:
-            expected = apply_move(move, numpy_helper.to_array(before[move.source]))
-            actual = numpy_helper.to_array(after[name])
+            expected = apply_move(move, array_of(before[move.source]))
+            actual = array_of(after[name])
             same = np.array_equal(expected, actual) or _are_signs(expected, actual)
             found[move.layer] = same and found.get(move.layer, True)
     return found

@@ -32,7 +32,7 @@ class ByHand:
         self.bug = bug
         self.calls = 0
 
-    def __call__(self, model: ModelProto, options: Options) -> Transformation:
+    def __call__(self, model: ModelProto, options: Options, scratch: object = None) -> Transformation:
         self.calls += 1
         result = replicate(model, options.beta, self.bug, fold=options.bn == "fold", fc=options.fc)
         result.graph.name = model.graph.name
@@ -233,7 +233,7 @@ def test_a_refusal_has_its_exit_code(
     capsys: pytest.CaptureFixture[str],
     code: int,
 ) -> None:
-    def refuse(model: ModelProto, options: Options) -> Transformation:
+    def refuse(model: ModelProto, options: Options, scratch: object = None) -> Transformation:
         raise Refusal("no layer can be rewritten", code)
 
     monkeypatch.setattr(compilation, "transform", refuse)

@@ -46,4 +46,5 @@ def compilation(arguments: Arguments, step: Step) -> Compilation:
         seed=arguments.seed,
         verify=arguments.verify,
         step=step,
+        embed=False,
     )

@@ -12,6 +12,8 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from reptran_compiler.model.referred import array_of
+
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 _SUB_BYTE_BITS = {"INT2": 2, "UINT2": 2, "INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4}
 #: Operators that pass the values of their first input on, in another place or shape.
@@ -134,7 +136,7 @@ class View:
         if tensor is None:
             return None
         try:
-            return numpy_helper.to_array(tensor)
+            return array_of(tensor)
         except (ValueError, TypeError, OSError):
             return None
 

@@ -21,6 +21,7 @@ from onnx import (
 
 from reptran_compiler.model.graph import Constant, Graph, Node, Tensor, Variable
 from reptran_compiler.model.protos import copy_fields
+from reptran_compiler.model.referred import Scratch, array_of
 from reptran_compiler.model.subgraphs import bodies, captured
 
 _PLAIN = {
@@ -40,10 +41,14 @@ INITIALIZERS_ARE_NO_INPUTS = 4
 _OF_THE_OPERATOR = ("overload", "device_configurations")
 
 
-def import_model(model: ModelProto) -> Graph:
+def import_model(model: ModelProto, scratch: Scratch | None = None) -> Graph:
     """The graph of a model. The model is only read.
 
     Nodes without a name, and nodes that have the name of a node in front of them, get one of their own.
+
+    Args:
+        model: the model.
+        scratch: where large constants that rules make are stored; None to hold them in memory.
     """
     proto = model.graph
     shell = ModelProto()
@@ -74,7 +79,7 @@ def import_model(model: ModelProto) -> Graph:
     copy_fields(proto, shell.graph, without=("node", "initializer"))
     held = pinned | _annotations(proto)
     shell.graph.initializer.extend(tensor for tensor in proto.initializer if tensor.name in held)
-    return Graph(shell, nodes, inputs, outputs, pinned, names)
+    return Graph(shell, nodes, inputs, outputs, pinned, names, scratch)
 
 
 def export_model(graph: Graph, *, keep_value_info: bool = False) -> ModelProto:
@@ -159,7 +164,7 @@ def _unchanged(constant: Constant) -> TensorProto | None:
     """The file's tensor that a constant was read from, while its values are still those."""
     source: TensorProto | None = getattr(constant, "source", None)
     lazy = isinstance(constant._values, gs.ir.tensor.LazyValues)
-    if source is None or lazy or _same(numpy_helper.to_array(source), constant.values):
+    if source is None or lazy or _same(array_of(source), constant.values):
         return source
     return None
 

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from onnx import ModelProto, TensorProto
 
 from reptran_compiler.model.protos import copy_fields
+from reptran_compiler.model.referred import array_of, byte_count, is_referred
 
 _EXTERNAL_TENSOR_BYTES = 1024
 _ALIGNMENT = 4096
@@ -38,9 +39,9 @@ def store(model: ModelProto, file: BinaryIO) -> Stored:
     digest, position = hashlib.sha256(), 0
     places: dict[int, tuple[int, int]] = {}
     for index, tensor in enumerate(model.graph.initializer):
-        data = tensor.raw_data
-        if len(data) < _EXTERNAL_TENSOR_BYTES:
+        if byte_count(tensor) < _EXTERNAL_TENSOR_BYTES:
             continue
+        data = array_of(tensor).data.cast("B") if is_referred(tensor) else memoryview(tensor.raw_data)
         padding = bytes(-position % _ALIGNMENT)
         for piece in (padding, data):
             file.write(piece)

@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
+from reptran_compiler.model.referred import Scratch, array_of, is_referred
 from reptran_compiler.model.subgraphs import captured
 
 Array = NDArray[Any]
@@ -38,6 +39,7 @@ class Constant(gs.Constant):  # type: ignore[misc]
     name: str
     inputs: list[Node]
     outputs: list[Node]
+    _values: Any
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__
@@ -45,6 +47,9 @@ class Constant(gs.Constant):  # type: ignore[misc]
     @property
     def values(self) -> Array:
         """The values, loaded when first asked; the array is read-only for good, and so is the attribute."""
+        tensor = self._values.tensor if isinstance(self._values, gs.ir.tensor.LazyValues) else None
+        if tensor is not None and is_referred(tensor):
+            return array_of(tensor)  # not kept: it is at hand
         loaded: Array = gs.Constant.values.fget(self)
         if loaded.flags.writeable:
             loaded.flags.writeable = False
@@ -100,6 +105,7 @@ class Graph:
         pinned: names of tensors that subgraphs (If, Loop) read; they must not vanish.
         beside: operators that were made and are not part of the graph yet.
         recent: the names that were given since operators were last adopted.
+        scratch: where large constants are stored; None to hold them in memory.
     """
 
     def __init__(
@@ -110,8 +116,10 @@ class Graph:
         outputs: Iterable[Tensor],
         pinned: frozenset[str],
         names: set[str],
+        scratch: Scratch | None = None,
     ) -> None:
         self.model = model
+        self.scratch = scratch
         self.nodes = list(nodes)
         self.inputs = list(inputs)
         self.outputs = list(outputs)
@@ -139,7 +147,16 @@ class Graph:
 
     def constant(self, hint: str, values: Array | Sequence[int] | Sequence[float], dtype: Any = None) -> Constant:
         """A new stored tensor with a fresh name."""
-        return Constant(self.fresh(hint), np.array(values, dtype=dtype, order="C"))
+        return self.stored(self.fresh(hint), np.array(values, dtype=dtype, order="C"))
+
+    def stored(self, name: str, values: Array) -> Constant:
+        """A stored tensor of a name that is the caller's business, its values where the graph keeps large ones."""
+        if self.scratch is None or not self.scratch.keeps(values):
+            return Constant(name, values)
+        made = self.scratch.store(values, name)
+        constant = Constant(name, gs.ir.tensor.LazyValues(made))
+        constant.source = made
+        return constant
 
     def node(
         self,

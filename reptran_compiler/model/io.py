@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped,u
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from reptran_compiler.errors import BadInput
+from reptran_compiler.model.referred import array_of, byte_count, can_refer, refer
 
 #: What names a standard stream instead of a file.
 STREAM = "-"
@@ -29,7 +30,7 @@ class Source:
     """A model that was read.
 
     Attributes:
-        model: the model; every tensor's data is embedded.
+        model: the model; every tensor's data is embedded, or referred to where that was asked for.
         name: how the user named the file; "-" for standard input.
         digest: sha256 of the file's bytes, followed by those of its external tensors in the file's order, as
             hexadecimal digits. For a file with embedded data, what `sha256sum` prints.
@@ -46,10 +47,15 @@ class Source:
     payload: bytes | None = None
 
 
-def read_model(path: str | os.PathLike[str]) -> Source:
+def read_model(path: str | os.PathLike[str], *, refer_above: int | None = None) -> Source:
     """Read a model from a file, or from standard input where `path` is "-".
 
     External data is read from beside the file and embedded.
+
+    Args:
+        path: the file.
+        refer_above: how many bytes of external data to embed at most; of more, the larger tensors are left where
+            they are and referred to (`model.referred`). None to embed all.
 
     Raises:
         ModelFileError: there is no such file, it is no ONNX model, or its external data is missing, too short
@@ -58,12 +64,12 @@ def read_model(path: str | os.PathLike[str]) -> Source:
     name = os.fspath(path)
     if name == STREAM:
         payload = sys.stdin.buffer.read()
-        return _source(payload, "standard input", name, None)
+        return _source(payload, "standard input", name, None, None)
     try:
         payload = Path(name).read_bytes()
     except OSError as error:
         raise ModelFileError(f"cannot read {name}: {why(error)}") from None
-    return _source(payload, name, name, Path(name))
+    return _source(payload, name, name, Path(name), refer_above)
 
 
 def from_proto(model: ModelProto, name: str = "model") -> Source:
@@ -86,8 +92,8 @@ def from_proto(model: ModelProto, name: str = "model") -> Source:
 
 
 def tensor_bytes(model: ModelProto) -> int:
-    """How many bytes of raw data the tensors of a model hold."""
-    return sum(len(tensor.raw_data) for tensor in all_tensors(model))
+    """How many bytes of raw data the tensors of a model hold or refer to."""
+    return sum(byte_count(tensor) for tensor in all_tensors(model))
 
 
 def all_tensors(model: ModelProto) -> Iterator[TensorProto]:
@@ -121,7 +127,7 @@ def _node_tensors(node: NodeProto) -> Iterator[TensorProto]:
             yield from _graph_tensors(graph)
 
 
-def _source(payload: bytes, called: str, name: str, path: Path | None) -> Source:
+def _source(payload: bytes, called: str, name: str, path: Path | None, refer_above: int | None) -> Source:
     if not payload:
         raise ModelFileError(f"{called} is empty")
     model = ModelProto()
@@ -133,6 +139,7 @@ def _source(payload: bytes, called: str, name: str, path: Path | None) -> Source
         raise ModelFileError(f"{called} is no ONNX model: it has no graph or no IR version")
     digest = hashlib.sha256(payload)
     files = [] if path is None else [path.resolve()]
+    lying: list[tuple[TensorProto, _Lying]] = []
     for tensor in all_tensors(model):
         if tensor.data_location != TensorProto.EXTERNAL:
             continue
@@ -140,11 +147,18 @@ def _source(payload: bytes, called: str, name: str, path: Path | None) -> Source
             raise ModelFileError(
                 f"{called}: tensor {tensor.name!r} has external data, which needs a file to lie beside"
             )
-        place = _external_place(tensor, path)
-        _embed(tensor, place, called)
-        digest.update(tensor.raw_data)
-        if place not in files:
-            files.append(place)
+        lying.append((tensor, _lying(tensor, _external_place(tensor, path), called)))
+    refers = refer_above is not None and sum(data.length for _, data in lying) > refer_above
+    stored = {id(tensor) for tensor in model.graph.initializer}
+    for tensor, data in lying:
+        if refers and id(tensor) in stored and can_refer(tensor, data.length):
+            refer(tensor, data.place, data.offset, data.length)
+            digest.update(array_of(tensor).data)
+        else:
+            _embed(tensor, data, called)
+            digest.update(tensor.raw_data)
+        if data.place not in files:
+            files.append(data.place)
     embedded = len(files) <= 1
     folder = None if path is None else path.parent
     return Source(model, name, digest.hexdigest(), folder, tuple(files), payload if embedded else None)
@@ -170,7 +184,16 @@ def _external_place(tensor: TensorProto, path: Path) -> Path:
     return place
 
 
-def _embed(tensor: TensorProto, place: Path, called: str) -> None:
+@dataclass(frozen=True)
+class _Lying:
+    """Where external data lies: a file, and which bytes of it."""
+
+    place: Path
+    offset: int
+    length: int
+
+
+def _lying(tensor: TensorProto, place: Path, called: str) -> _Lying:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     what = f"{called}: the external data of tensor {tensor.name!r}"
     try:
@@ -183,11 +206,16 @@ def _embed(tensor: TensorProto, place: Path, called: str) -> None:
         raise ModelFileError(
             f"{what} is too short: {place.name} has {size:,} bytes, {length:,} from byte {offset:,} on are asked for"
         )
+    return _Lying(place, offset, length)
+
+
+def _embed(tensor: TensorProto, data: _Lying, called: str) -> None:
     try:
-        with place.open("rb") as file:
-            file.seek(offset)
-            tensor.raw_data = file.read(length)
+        with data.place.open("rb") as file:
+            file.seek(data.offset)
+            tensor.raw_data = file.read(data.length)
     except OSError as error:
+        what = f"{called}: the external data of tensor {tensor.name!r}"
         raise ModelFileError(f"{what} cannot be read: {why(error)}") from None
     del tensor.external_data[:]
     tensor.ClearField("data_location")

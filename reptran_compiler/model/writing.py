@@ -17,6 +17,7 @@ from onnx import ModelProto
 from reptran_compiler.model import external
 from reptran_compiler.model.io import EMBEDDED_LIMIT, STREAM, ModelFileError, tensor_bytes, why
 from reptran_compiler.model.parts import Part, alone, settle_folder
+from reptran_compiler.model.referred import embedded
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Writing:
         """
         name = os.fspath(path)
         if not external_data and tensor_bytes(model) <= self._limit:
-            self.add(_serialised(model), name, is_model=True)
+            self.add(_serialised(embedded(model)), name, is_model=True)
             return
         check_room_beside(name)
         place = Path(name).resolve()

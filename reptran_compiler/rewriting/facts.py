@@ -55,7 +55,7 @@ class Facts:
         self._integers = integers or [{} for _ in cases]
         self.tags: dict[str, Any] = {}
         self._constant: dict[int, tuple[Tensor, bool]] = {}
-        self._values: dict[int, tuple[Tensor, Array]] = {}
+        self._values: dict[int, tuple[Tensor, Constant]] = {}
 
     def refresh(self) -> None:
         """The graph has changed: what was no constant may be one now."""
@@ -127,9 +127,8 @@ class Facts:
             return None
         if id(tensor) not in self._values:
             region = extract(self.graph, [tensor], lambda each: False)
-            self._values[id(tensor)] = (tensor, region.run({})[0])
-            self._values[id(tensor)][1].flags.writeable = False
-        return self._values[id(tensor)][1]
+            self._values[id(tensor)] = (tensor, self.graph.stored(tensor.name, region.run({})[0]))
+        return self._values[id(tensor)][1].values
 
     def uniform(self, tensor: Tensor) -> float | None:
         """The number that every element of a tensor is, whatever its shape; None where that is not certain."""

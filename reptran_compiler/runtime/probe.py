@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
+from reptran_compiler.model.referred import byte_count
 from reptran_compiler.model.symbolic import Dimension, Symbols
 from reptran_compiler.runtime.session import RuntimeFailure, Session, element_type
 
@@ -188,7 +189,7 @@ def _light(model: ModelProto) -> ModelProto:
     light.graph.name = "shapes"
     light.graph.node.extend(model.graph.node)
     for tensor in model.graph.initializer:
-        if len(tensor.raw_data) <= _SMALL_BYTES:
+        if byte_count(tensor) <= _SMALL_BYTES:
             light.graph.initializer.append(tensor)
         else:
             value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))

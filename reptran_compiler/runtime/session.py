@@ -10,16 +10,18 @@ import importlib
 import re
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from reptran_compiler.errors import OutOfMemory
+from reptran_compiler.model.external import store, without_data
+from reptran_compiler.model.referred import array_of, as_inputs, referred
 from reptran_compiler.model.subgraphs import bodies
 from reptran_compiler.runtime.level import Level
 
@@ -29,7 +31,6 @@ Array = NDArray[Any]
 #: protobuf refuses to serialise more than 2 GiB.
 EMBEDDED_LIMIT = 1_900_000_000
 
-_EXTERNAL_TENSOR_BYTES = 1024
 _MESSAGE_LENGTH = 400
 #: What onnxruntime says in front of a reason: its own source file and the signature of its function.
 _NOISE = re.compile(r"^\[ONNXRuntimeError\] : |/\S*onnxruntime/\S+:\d+ [^()]*\((?:[^()]|\([^()]*\))*\)(?: const)? ")
@@ -76,6 +77,8 @@ class Session:
     ) -> None:
         runtime = _onnxruntime()
         graph = model.graph
+        # What is referred to is fed: onnxruntime takes it as it lies in its file, without a copy.
+        self._fed = {tensor.name: tensor for tensor in referred(model)}
         self.output_names: tuple[str, ...] = tuple(output.name for output in graph.output)
         computed = {name for some in (graph.node, nodes) for node in some for name in node.output if name}
         given = {value.name for value in graph.input}
@@ -101,8 +104,10 @@ class Session:
         settings.graph_optimization_level = getattr(runtime.GraphOptimizationLevel, _LEVELS[level])
         # Concatenated protobuf messages merge: this appends to the graph without copying the model first.
         addition = GraphProto(node=nodes, output=[ValueInfoProto(name=name) for name in extra])
-        self._session: Any = _load(runtime, model, addition, settings)
+        if self._fed:
+            settings.enable_cpu_mem_arena = settings.enable_mem_pattern = False
         self._loops = any(node.op_type == "Loop" for node in _all_nodes(model))
+        self._session: Any = _load(runtime, as_inputs(model), addition, settings)
         self.types: dict[str, str] = {value.name: value.type for value in self._session.get_outputs()}
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
@@ -124,14 +129,15 @@ class Session:
         local = {name for name in names if name in self._stored or name in self._echoed}
         fetched = [name for name in names if name not in local]
         try:
-            arrays = self._fetched(fetched, dict(feeds)) if fetched else []
+            fed = {name: array_of(tensor) for name, tensor in self._fed.items()}
+            arrays = self._fetched(fetched, {**feeds, **fed}) if fetched else []
         except RuntimeFailure:
             raise
         except Exception as error:  # noqa: BLE001 - onnxruntime raises a class per status code, all direct Exceptions
             raise _failure(error) from None
         found = dict(zip(fetched, arrays, strict=True))
         for name in local:
-            found[name] = numpy_helper.to_array(self._stored[name]) if name in self._stored else feeds[name]
+            found[name] = array_of(self._stored[name]) if name in self._stored else feeds[name]
         return {name: found[name] for name in names}
 
     def _fetched(self, names: list[str], feeds: dict[str, Array]) -> list[Array]:
@@ -211,46 +217,13 @@ def _load(runtime: Any, model: ModelProto, addition: GraphProto, settings: Any) 
         if size <= EMBEDDED_LIMIT:
             return runtime.InferenceSession(model.SerializeToString() + suffix, settings, providers=providers)
         with tempfile.TemporaryDirectory(prefix="reptran-") as folder:
-            path = Path(folder, "model.onnx")
-            path.write_bytes(_write_external(model, Path(folder, "weights.bin")).SerializeToString() + suffix)
+            path, weights = Path(folder, "model.onnx"), Path(folder, "weights.bin")
+            with weights.open("wb") as file:
+                light = without_data(model, store(model, file), weights.name)
+            path.write_bytes(light.SerializeToString() + suffix)
             return runtime.InferenceSession(str(path), settings, providers=providers)
     except Exception as error:  # noqa: BLE001 - as in Session.run
         raise _failure(error) from None
-
-
-def _write_external(model: ModelProto, weights: Path) -> ModelProto:
-    """A copy of `model` whose larger initializers lie in the file `weights`."""
-    light = ModelProto()
-    for field, value in model.ListFields():
-        if field.name != "graph":
-            _copy_field(light, field.name, value)
-    for field, value in model.graph.ListFields():
-        if field.name != "initializer":
-            _copy_field(light.graph, field.name, value)
-    offset = 0
-    with weights.open("wb") as file:
-        for tensor in model.graph.initializer:
-            if len(tensor.raw_data) < _EXTERNAL_TENSOR_BYTES:
-                light.graph.initializer.append(tensor)
-                continue
-            moved = light.graph.initializer.add(
-                name=tensor.name, data_type=tensor.data_type, dims=tensor.dims
-            )
-            moved.data_location = TensorProto.EXTERNAL
-            length = file.write(tensor.raw_data)
-            for key, value in (("location", weights.name), ("offset", offset), ("length", length)):
-                moved.external_data.add(key=key, value=str(value))
-            offset += length
-    return light
-
-
-def _copy_field(target: Any, name: str, value: Any) -> None:
-    if isinstance(value, (int, float, str, bytes)):
-        setattr(target, name, value)
-    elif isinstance(value, Iterable):
-        getattr(target, name).extend(value)
-    else:
-        getattr(target, name).CopyFrom(value)
 
 
 def _all_nodes(model: ModelProto) -> Iterator[NodeProto]:

@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
+from reptran_compiler.model.referred import array_of, referred
 from reptran_compiler.runtime import run
 
 Array = NDArray[Any]
@@ -113,6 +114,7 @@ class ProtoGraph:
         self.nodes: tuple[NodeView, ...] = tuple(self._ordered(views))
         self.constants = self._find_constants()
         self._values: dict[str, Array] = {}
+        self._large = any(referred(model))  # too large to keep values
 
     @cached_property
     def readers(self) -> Mapping[str, tuple[NodeView, ...]]:
@@ -143,9 +145,12 @@ class ProtoGraph:
             KeyError: the tensor is not constant.
             RuntimeFailure: it cannot be evaluated.
         """
-        if name not in self._values:
-            self._values.update(self.values([name]))
-        return self._values[name]
+        if name in self._values:
+            return self._values[name]
+        found = self.values([name])
+        if not self._large:
+            self._values.update(found)
+        return found[name]
 
     def preload(self, names: Iterable[str]) -> None:
         """Evaluate several constant tensors at once, for `value` to find.
@@ -156,7 +161,8 @@ class ProtoGraph:
         wanted = [
             name for name in dict.fromkeys(names) if name in self.constants and name not in self._values
         ]
-        self._values.update(self.values(wanted))
+        if not self._large:
+            self._values.update(self.values(wanted))
 
     def values(self, names: Sequence[str]) -> dict[str, Array]:
         """The values of several constant tensors, those that are computed by one run of their makers.
@@ -171,7 +177,7 @@ class ProtoGraph:
             if name not in self.constants:
                 raise KeyError(name)
             if name in self.initializers:
-                found[name] = numpy_helper.to_array(self.initializers[name])
+                found[name] = array_of(self.initializers[name])
                 continue
             maker = self.maker[name]
             if maker.op == "Constant" and isinstance(maker.attribute("value"), TensorProto):

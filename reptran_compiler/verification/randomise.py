@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
+from reptran_compiler.model.referred import array_of
 from reptran_compiler.runtime import generator, is_float
 from reptran_compiler.verification.protograph import NodeView, ProtoGraph
 
@@ -86,7 +87,7 @@ class Recipe:
         taken = ProtoGraph(model).tensors
         nodes = {view.name: view.index for view in ProtoGraph(model).nodes}
         for change in self.changes:
-            old = numpy_helper.to_array(stored[change.initializer])
+            old = array_of(stored[change.initializer])
             key = (
                 change.initializer
                 if change.node is None
@@ -207,7 +208,7 @@ def _sources(graph: ProtoGraph, name: str) -> list[str]:
 def _values(graph: ProtoGraph, name: str | None) -> Array | None:
     if name is None:
         return None
-    value = numpy_helper.to_array(graph.initializers[name])
+    value = array_of(graph.initializers[name])
     return value if is_float(value.dtype) else None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnx import GraphProto, ModelProto
 
+from reptran_compiler.model.referred import as_inputs
 from reptran_compiler.runtime import RuntimeFailure, TensorFact, probe, random_feeds
 from reptran_compiler.runtime.session import EMBEDDED_LIMIT
 from reptran_compiler.verification.interface import describe, interface_failures
@@ -46,9 +47,10 @@ def check_well_formed(
         "versions": _versions(model, source),
         "interface": interface_failures(source, model),
     }
+    light, light_source = as_inputs(model), as_inputs(source)
     for name, check in (("checker", _checker), ("shape inference", _inference)):
-        if _size(model) <= EMBEDDED_LIMIT and _size(source) <= EMBEDDED_LIMIT and not check(source):
-            message = check(model)
+        if _size(light) <= EMBEDDED_LIMIT and _size(light_source) <= EMBEDDED_LIMIT and not check(light_source):
+            message = check(light)
             checks[name] = [Failure("", "", name, message)] if message else []
     checks["stated shapes"] = _stated_shapes(model, source, seed, batches, dims)
     failures = tuple(failure for found in checks.values() for failure in found)

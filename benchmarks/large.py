@@ -1,0 +1,138 @@
+"""Models above 2 GB: compiled, verified, written and loaded again; seconds and peak memory of each.
+
+    python -m benchmarks.large [--gigabytes G] [--forms A,B] [--folder DIR] [-o FILE]
+
+writes one table, a row for each form of the model, and ends with 1 where a row fails.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+
+LAYERS = 14
+#: Height and width of the image.
+IMAGE = 4
+CLASSES = 1000
+
+Draw = Callable[[int, tuple[int, ...]], NDArray[np.float32]]
+
+
+def latent(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Real-valued weights whose signs are the layer's."""
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def stored(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Weights of one magnitude per filter, as exporters store binary ones."""
+    draw = np.random.default_rng(seed)
+    signs = draw.integers(0, 2, shape, dtype=np.int8).astype(np.float32)
+    signs *= 2
+    signs -= 1
+    scales = draw.uniform(0.01, 0.1, (shape[0], *[1] * (len(shape) - 1))).astype(np.float32)
+    signs *= scales
+    return signs
+
+
+#: The forms of a model: how its weights are drawn, and whether their signs are taken in the graph.
+FORMS: dict[str, tuple[Draw, bool]] = {"latent weights": (latent, True), "stored binary weights": (stored, False)}
+
+
+class _Weights:
+    """A file with tensors, which is written as they are drawn."""
+
+    def __init__(self, path: Path, graph: GraphProto) -> None:
+        self._path, self._graph = path, graph
+
+    def add(self, name: str, values: NDArray[np.float32]) -> str:
+        """Store a tensor, outside of the model where it is large; its name."""
+        if values.nbytes < 1 << 16:
+            self._graph.initializer.append(numpy_helper.from_array(values, name))
+            return name
+        with self._path.open("ab") as file:
+            offset = file.tell()
+            values.tofile(file)
+        tensor = self._graph.initializer.add(name=name, data_type=TensorProto.FLOAT, dims=values.shape)
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", self._path.name), ("offset", offset), ("length", values.nbytes)):
+            tensor.external_data.add(key=key, value=str(value))
+        return name
+
+
+def build(path: Path, gigabytes: float, form: str) -> int:
+    """Write a binary network of a size, with external data; the number of bytes.
+
+    A real-valued stem, `LAYERS` binary 3x3 convolutions of one width with BatchNormalization and shortcuts, and a
+    classifier, on images of `IMAGE` x `IMAGE`.
+
+    Args:
+        path: the model's file; its data is beside it.
+        gigabytes: how much its weights take, about.
+        form: one of `FORMS`.
+    """
+    draw, signs = FORMS[form]
+    width = 16 * max(1, round(math.sqrt(gigabytes * 1e9 / (4 * 9 * LAYERS)) / 16))
+    graph = GraphProto(name="large")
+    data = path.with_name(path.name + ".weights")
+    data.unlink(missing_ok=True)
+    weights = _Weights(data, graph)
+    graph.input.append(helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, IMAGE, IMAGE]))
+    graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", CLASSES]))
+    stem = weights.add("stem.weight", latent(0, (width, 3, 3, 3)))
+    graph.node.append(helper.make_node("Conv", ["image", stem], ["map0"], "stem", pads=[1] * 4))
+    for number in range(1, LAYERS + 1):
+        weight = weights.add(f"layer{number}.weight", draw(number, (width, width, 3, 3)))
+        nodes = [helper.make_node("Sign", [f"map{number - 1}"], [f"signs{number}"], f"sign{number}")]
+        if signs:
+            nodes.append(helper.make_node("Sign", [weight], [f"binary{number}"], f"binarise{number}"))
+            weight = f"binary{number}"
+        read, made = [f"signs{number}", weight], [f"sum{number}"]
+        nodes.append(helper.make_node("Conv", read, made, f"layer{number}", pads=[1] * 4))
+        random = np.random.default_rng(1000 + number)
+        norm = {"scale": (0.5, 1.5), "bias": (-0.5, 0.5), "mean": (-5, 5), "variance": (500, 1500)}
+        names = [
+            weights.add(f"norm{number}.{what}", random.uniform(*span, width).astype(np.float32))
+            for what, span in norm.items()
+        ]
+        nodes.append(helper.make_node("BatchNormalization", [*made, *names], [f"norm{number}"], f"norm{number}"))
+        nodes.append(helper.make_node("Add", [f"norm{number}", f"map{number - 1}"], [f"map{number}"], f"add{number}"))
+        graph.node.extend(nodes)
+    classifier = weights.add("classifier.weight", latent(2000, (CLASSES, width)))
+    graph.node.append(helper.make_node("GlobalAveragePool", [f"map{LAYERS}"], ["pooled"], "pool"))
+    graph.node.append(helper.make_node("Flatten", ["pooled"], ["flat"], "flatten"))
+    graph.node.append(helper.make_node("Gemm", ["flat", classifier], ["logits"], "classifier", transB=1))
+    model = ModelProto(ir_version=8, opset_import=[helper.make_opsetid("", 17)], graph=graph)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    return path.stat().st_size + data.stat().st_size
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A process that ended: its exit code, wall-clock seconds, peak resident bytes, and what it said last."""
+
+    code: int
+    seconds: float
+    peak: int
+    said: str
+
+
+def measure(words: Sequence[str], folder: Path) -> Measured:
+    """Run a command in a folder."""
+    begun = time.perf_counter()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(words, cwd=folder, stdout=said, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - begun
+        said.seek(0)
+        lines = said.read().decode(errors="replace").strip().splitlines()
+    return Measured(os.waitstatus_to_exitcode(status), seconds, usage.ru_maxrss * 1024, lines[-1] if lines else "")
