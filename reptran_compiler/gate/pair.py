@@ -130,23 +130,17 @@ class Pair:
         """Check the law on the Rep network with the values that it has."""
         judgement = self._judged(judged)
         failures = list(judgement.failures)
-        if judgement.reasons and not failures:
-            failures += self._see_compiled(judgement, aligned)
-        elif failures and isinstance(aligned, Alignment):
-            failures.append(_HINT)
+        reasons = "; ".join(judgement.reasons)
+        if isinstance(aligned, Alignment):
+            failures += aligned.different_values()
+            if failures:
+                failures.append(_HINT)
+        elif reasons:
+            what = f"the original's parameters prove nothing ({reasons}), so the graph has to be the compilation's"
+            failures.append(f"{what}: {aligned}")
+        if reasons:
+            self.notes.append(f"what the compiler makes of a randomised copy was judged too: {reasons}")
         self._law(judgement, failures)
-
-    def _see_compiled(self, judgement: Judgement, aligned: Alignment | Diverges) -> list[str]:
-        """Where the original's parameters prove nothing: the Rep network has to be what the compiler makes of them.
-
-        The judgement has looked at the compiler's result for a randomised copy of the original.
-        """
-        what = f"its parameters prove nothing ({'; '.join(judgement.reasons)}), so it has to be the compilation's"
-        if isinstance(aligned, Diverges):
-            return [f"{what} graph: {aligned}"]
-        self.notes.append(f"judged by a randomised copy too: {'; '.join(judgement.reasons)}")
-        different = next(aligned.different_values(), None)
-        return [] if different is None else [f"{what} values: {different[0].name!r}, {different[1]}"]
 
     def _structure(self, aligned: Alignment | Diverges) -> None:
         """Check a retrained Rep network's graph, and the law with the parameters of the compilation in it."""
@@ -203,9 +197,8 @@ class Pair:
             options = replace(self.options, bn=bn, weights=weights)
             if options == self.options:
                 continue
-            other = self._compiled(
-                replace(options, check=bool(options.rules))
-            )  # the law is checked on it, if it is one
+            # The effects of built-in rules are not executed: the law is checked on the result.
+            other = self._compiled(replace(options, check=bool(options.rules)))
             found = _aligned_with(rep, other)
             if isinstance(found, Alignment):
                 self.notes.append(f"its form is that of --bn {options.bn} --weights {options.weights}")
