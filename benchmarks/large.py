@@ -7,9 +7,12 @@ writes one table, a row for each form of the model, and ends with 1 where a row 
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
+import shlex
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +22,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+
+from reptran_compiler.model.writing import write_bytes
+
+_ROOT = Path(__file__).parents[1]
 
 LAYERS = 14
 #: Height and width of the image.
@@ -128,11 +135,131 @@ class Measured:
 
 def measure(words: Sequence[str], folder: Path) -> Measured:
     """Run a command in a folder."""
+    paths = os.pathsep.join(str(_ROOT / name) for name in (".", "passes"))
     begun = time.perf_counter()
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(words, cwd=folder, stdout=said, stderr=said)
+        process = subprocess.Popen(words, cwd=folder, stdout=said, stderr=said, env={**os.environ, "PYTHONPATH": paths})
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - begun
         said.seek(0)
         lines = said.read().decode(errors="replace").strip().splitlines()
     return Measured(os.waitstatus_to_exitcode(status), seconds, usage.ru_maxrss * 1024, lines[-1] if lines else "")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model, how it was compiled, and what came of it.
+
+    Attributes:
+        form: of the model.
+        way: the command, or the function with a model in memory.
+        size: bytes of the model, external data included.
+        measured: the process that compiled it.
+        written: bytes of the result.
+        failure: what was not as it has to be, "" where nothing.
+    """
+
+    form: str
+    way: str
+    size: int
+    measured: Measured
+    written: int
+    failure: str
+
+
+_COMMAND = "reptran-compile --external-data"
+_FUNCTION = "compile_model(ModelProto)"
+_PROGRAM = """\
+import onnx
+from reptran_compiler import compile_model
+assert compile_model(onnx.load("in.onnx"), output="out.onnx", external_data=True).verified
+"""
+_LOADING = """\
+import sys, numpy, onnxruntime
+settings = onnxruntime.SessionOptions()
+settings.intra_op_num_threads = 1
+settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+session = onnxruntime.InferenceSession("out.onnx", settings, providers=["CPUExecutionProvider"])
+(value,) = session.get_inputs()
+(found,) = session.run(None, {value.name: numpy.ones([1, *value.shape[1:]], numpy.float32)})
+assert found.size and numpy.isfinite(found).all() and found.std() > 0, found
+"""
+
+
+def perform(folder: Path, form: str, way: str, gigabytes: float) -> Row:
+    """Build a model, compile it in a process of its own with verification, and load the result in onnxruntime.
+
+    Args:
+        folder: an empty folder.
+        form: one of `FORMS`.
+        way: the command or the function, by name.
+        gigabytes: the size.
+    """
+    size = build(folder / "in.onnx", gigabytes, form)
+    words = ["-m", "reptran_compiler", "in.onnx", "-o", "out.onnx", "--external-data"]
+    found = measure([sys.executable, *(words if way == _COMMAND else ("-c", _PROGRAM))], folder)
+    made = [path for path in folder.iterdir() if path.name.startswith("out.onnx")]
+    failure = f"exit code {found.code}: {found.said}" if found.code else ""
+    if not failure and (len(made) != 2 or len(list(folder.iterdir())) != 4):
+        failure = f"files: {sorted(path.name for path in folder.iterdir())}"
+    if not failure:
+        loaded = measure([sys.executable, "-c", _LOADING], folder)
+        failure = f"the result is not loaded: {loaded.said}" if loaded.code else ""
+    return Row(form, way, size, found, sum(path.stat().st_size for path in made), failure)
+
+
+HEAD = ("model", "compiled by", "its GB", "seconds", "peak GB", "peak / size", "result GB", "result")
+
+EXPLANATION = f"""\
+Binary networks of {LAYERS} wide 3x3 convolutions on {IMAGE} x {IMAGE} images, all weights in external data; beta 2,
+verified, written with external data, and loaded again in onnxruntime. *latent weights*: real-valued, their signs are
+taken in the graph. *stored binary weights*: one magnitude per filter in the file, factored out by the compiler.
+*peak GB*: the largest resident memory of the process that compiled (`ru_maxrss`), pages of mapped files included,
+which the system can take back; with a model in memory, that model and the result that is given back are part of it.
+GB are 10^9 bytes.
+"""
+
+
+def table(rows: Sequence[Row], command: str) -> str:
+    """The rows in Markdown."""
+    lines = [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
+    for row in rows:
+        found = row.measured
+        numbers = [row.size / 1e9, found.seconds, found.peak / 1e9, found.peak / row.size, row.written / 1e9]
+        cells = [f"{number:.2f}" for number in numbers]
+        lines.append(f"| {' | '.join([row.form, row.way, *cells, row.failure.replace('|', ' ') or 'ok'])} |")
+    return "\n".join(["# Large models", "", f"Made by `{command}`.", "", EXPLANATION, *lines, ""])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, or 1 where a row fails."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description=__doc__.splitlines()[0])
+    parser.add_argument("--gigabytes", type=float, default=2.2, metavar="G", help="size of the models (default: 2.2)")
+    parser.add_argument("--forms", default=",".join(FORMS), metavar="A,B", help="default: all")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="where there is room for about 5 times the size")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where the table goes (default: stdout)")
+    options = parser.parse_args(arguments)
+    forms = options.forms.split(",")
+    for form in forms:
+        if form not in FORMS:
+            parser.error(f"there is no {form!r}: choose from {', '.join(FORMS)}")
+    tasks = [(form, _COMMAND) for form in forms] + [(forms[0], _FUNCTION)]
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    title = shlex.join(["python", "-m", "benchmarks.large", *words])
+    rows: list[Row] = []
+    begun = time.perf_counter()
+    for number, (form, way) in enumerate(tasks, 1):
+        with tempfile.TemporaryDirectory(prefix="reptran-large-", dir=options.folder) as folder:
+            rows.append(perform(Path(folder), form, way, options.gigabytes))
+        left = (time.perf_counter() - begun) / number * (len(tasks) - number)
+        state = f"{rows[-1].measured.seconds:.0f} s, {rows[-1].failure or 'ok'}"
+        print(f"[{number}/{len(tasks)}, {left:.0f} s left] {form}, {way}: {state}", file=sys.stderr, flush=True)
+    if options.output is None:
+        print(table(rows, title))
+    else:
+        write_bytes(table(rows, title).encode(), options.output)
+    return int(any(row.failure for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
