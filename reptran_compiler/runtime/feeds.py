@@ -91,7 +91,8 @@ def random_feeds(
     """Random arrays for a model's graph inputs.
 
     The numbers depend on the seed, the input's name and its shape only. Floats are standard normal; unsigned
-    integers of 8 bits run from 0 to 255, other integers from 0 to 3; booleans are fair.
+    integers of 8 bits run from 0 to 255, other integers from 0 to 3; booleans are fair, and a single one is true
+    for every other seed, so that two seeds in a row take both branches of an `If`.
 
     Args:
         model: the model.
@@ -127,6 +128,8 @@ def random_feeds(
         if large := too_large(shape, spec.dtype):
             raise CannotFeed(f"graph input {spec.name!r} {large}")
         feeds[spec.name] = random_array(tuple(shape), spec.dtype, generator(seed, spec.name))
+        if spec.dtype == np.bool_ and feeds[spec.name].size == 1:
+            feeds[spec.name][...] = seed % 2
     return feeds
 
 

@@ -23,6 +23,7 @@ from reptran_compiler.runtime import (
     random_feeds,
     tensor_facts,
 )
+from reptran_compiler.verification.bends import find_bends, layer_inputs
 from reptran_compiler.verification.copies import CannotSpecify, UnequalIntegers
 from reptran_compiler.verification.cutpoints import CutKind, data_tensors, find_cuts
 from reptran_compiler.verification.cutting import cut_model, cut_names, prune
@@ -174,9 +175,9 @@ class BatchRun:
             self.fail(name, "the result has no tensor of this name, so it cannot be compared")
 
     def check_cut_operators(self) -> None:
-        """Each cut operator on its own, on special points."""
+        """Each operator that is cut or that bends on its own, on special points."""
         seen: set[object] = set()
-        for cut in self.cuts:
+        for cut in (*self.cuts, *find_bends(self.judge.source, self.facts, self.judge.data, self.pairs.inside)):
             before = find_region(self.judge.source, cut.output, cut.inputs)
             for suffix in ("", MEAN):
                 output, inputs = cut.output + suffix, [name + suffix for name in cut.inputs]
@@ -211,7 +212,9 @@ class BatchRun:
                 self.findings.isolated += 1
                 if detail:
                     self.fail(
-                        cut.output, f"the {cut.kind.value} became another operator: {detail}", "binarisation"
+                        cut.output,
+                        f"the {cut.kind.value} became another operator: {detail}",
+                        "" if cut.kind is CutKind.BEND else "binarisation",
                     )
 
     # At every batch size.
@@ -280,6 +283,7 @@ class BatchRun:
                 wanted.update(self._stem_tile(layer.chain))
             elif layer.role in (Role.REPCONV, Role.BOUNDARY) and self.pairs.expected(layer.tail).wide:
                 wanted.add(layer.tail)
+        wanted.update(layer_inputs(self.judge.source, self.facts, self.cuts))
         makers = {node.name: node for node in self.judge.source.nodes}
         for node in self.spec.boundaries if tiled else ():
             outputs = [

@@ -23,13 +23,14 @@ _SHAPE_ONLY = frozenset({"Shape", "Size"})
 
 
 class CutKind(str, Enum):
-    """What happens at a cut."""
+    """What happens at a cut; at a bend nothing is cut, but the operator is tried as those of cuts are."""
 
     SIGN = "sign, 0 at 0"
     SIGN_UP = "sign, +1 at 0"
     ROUND = "rounding"
     COMPARE = "comparison"
     CAST = "cast to integers or booleans"
+    BEND = "bound or slope"
 
 
 @dataclass(frozen=True, eq=False)

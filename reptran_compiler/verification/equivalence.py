@@ -30,6 +30,7 @@ from reptran_compiler.runtime import (
     tensor_facts,
     tolerance,
 )
+from reptran_compiler.verification.bends import find_bends, layer_inputs
 from reptran_compiler.verification.cutpoints import CutKind, CutPoint, data_tensors, find_cuts
 from reptran_compiler.verification.cutting import cut_model, cut_names, prune
 from reptran_compiler.verification.drawing import draw
@@ -168,6 +169,9 @@ class _Run:
         found = find_cuts(new, self.new_facts, data)
         chosen = [cut for cut in found if cuts is None or cut.output in cuts]
         self.cuts = [cut for cut in chosen if cut.binarises or cut.output in old.maker]
+        inside = frozenset(name for cut in self.cuts for node in cut.nodes for name in node.outputs)
+        bends = find_bends(new, self.new_facts, data, inside)
+        self.bends = [bend for bend in bends if bend.output in old.maker and bend.inputs[0] in old.tensors]
         # What one cut makes and the next one reads is fed: the operators on both sides are tried on their own.
         made = {cut.output for cut in self.cuts}
         inputs = [name for cut in self.cuts for name in cut.inputs if name not in made]
@@ -179,7 +183,7 @@ class _Run:
     def check_operators(self) -> None:
         """What lies between the two sides of each cut, in both graphs, on special points."""
         seen: set[object] = set()
-        for cut in self.cuts:
+        for cut in (*self.cuts, *self.bends):
             after = find_region(self.new, cut.output, cut.inputs)
             known = cut.output in self.old.maker and all(name in self.old.tensors for name in cut.inputs)
             before = find_region(self.old, cut.output, cut.inputs) if known else None
@@ -207,7 +211,8 @@ class _Run:
             )
             if detail:
                 text = f"the {cut.kind.value} is not what it was: {detail}"
-                self.findings.fail(cut.output, cut.nodes[-1].name, "binarisation", text)
+                rule = "value" if cut.kind is CutKind.BEND else "binarisation"
+                self.findings.fail(cut.output, cut.nodes[-1].name, rule, text)
 
     def _forgiven(self, cut: CutPoint) -> float:
         dtype = self.new_facts[cut.output].dtype
@@ -218,7 +223,9 @@ class _Run:
 
     def compare(self) -> None:
         """Cut both, feed both the same, compare."""
-        kinds = {cut.output: cut.kind for cut in self.cuts if cut.output in self.old.maker}
+        kinds: dict[str, CutKind | None] = {cut.output: cut.kind for cut in self.cuts if cut.output in self.old.maker}
+        read = layer_inputs(self.new, self.new_facts, self.cuts)
+        kinds.update({name: None for name in read if name in self.old.maker and name not in kinds})
         jumps = [name for name, kind in kinds.items() if kind in (CutKind.ROUND, CutKind.CAST)]
         observed = probe(self.old.model, self.feeds, values=jumps)[1] if jumps else {}
         feeds = dict(self.feeds)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import AttributeProto
 
 from reptran_compiler.runtime import (
     Level,
@@ -26,7 +27,10 @@ from reptran_compiler.verification.protograph import NodeView, ProtoGraph
 Array = NDArray[Any]
 
 RANDOM_POINTS = 40
+#: Factors to a number that lie at it, on both sides of it close by and further off, and on the other side of 0.
+_BESIDE = (1.0, 0.99, 1.01, 0.5, 2.0, -1.0)
 MOST_ELEMENTS = 1 << 22
+_FEW = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +57,43 @@ class Region:
     @property
     def shapeless(self) -> bool:
         """Whether it treats every element alike, with scalar constants, and may be tried on a vector."""
-        stored = (name for node in self.nodes for name in node.inputs if name in self.graph.initializers)
-        elementwise = all(node.op in _ELEMENTWISE for node in self.nodes)
-        return elementwise and all(int(np.prod(self.graph.initializers[name].dims)) == 1 for name in stored)
+        return self.elementwise and all(int(np.prod(dims)) == 1 for dims in self._stored)
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether it treats every element alike, constants apart."""
+        return all(node.op in _ELEMENTWISE for node in self.nodes)
+
+    @property
+    def numbers(self) -> list[float]:
+        """The few numbers that it holds: bounds, slopes, thresholds."""
+        found: dict[float, None] = {}
+        for node in self.nodes:
+            for name in node.inputs:
+                if name in self.graph.constants:
+                    value = self.graph.value(name)
+                    few = value.reshape(-1)[:_FEW] if value.dtype.kind in "fiu" or is_float(value.dtype) else value[:0]
+                    found.update((float(number), None) for number in few)
+            floats = (attribute.f for attribute in node.proto.attribute if attribute.type == AttributeProto.FLOAT)
+            found.update((float(number), None) for number in floats)
+        return [number for number in found if np.isfinite(number)]
+
+    def told_axes(self, rank: int) -> set[int]:
+        """The axes of a tensor of some rank whose places the region's constants tell apart."""
+        if not self.elementwise or any(node.op == "Constant" for node in self.nodes):
+            return set(range(rank))
+        return {rank - len(dims) + place for dims in self._stored for place, size in enumerate(dims) if size != 1}
+
+    @property
+    def _stored(self) -> list[tuple[int, ...]]:
+        names = [name for node in self.nodes for name in node.inputs if name in self.graph.initializers]
+        return [tuple(self.graph.initializers[name].dims) for name in names]
 
 
 _ELEMENTWISE_NAMES = (
-    "Abs Add And Cast Ceil Clip Constant Div Equal Erf Exp Floor Greater GreaterOrEqual HardSigmoid "
-    "Identity Less LessOrEqual Log Max Min Mul Neg Not Or Pow Reciprocal Relu Round Sigmoid Sign Sqrt "
-    "Sub Tanh Where"
+    "Abs Add And Cast Ceil Celu Clip Constant Div Elu Equal Erf Exp Floor Greater GreaterOrEqual HardSigmoid "
+    "HardSwish Identity LeakyRelu Less LessOrEqual Log Max Min Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu "
+    "Shrink Sigmoid Sign Sqrt Sub Tanh ThresholdedRelu Where"
 )
 _ELEMENTWISE = frozenset(_ELEMENTWISE_NAMES.split())
 
@@ -72,11 +104,16 @@ def find_region(graph: ProtoGraph, output: str, inputs: Sequence[str]) -> Region
     return None if nodes is None else Region(graph, output, tuple(inputs), tuple(nodes))
 
 
-def points(count: int, dtype: Any) -> list[Array]:
-    """Vectors to feed a region with: every special point for one input, every pair of them for two."""
+def points(count: int, dtype: Any, numbers: Iterable[float] = ()) -> list[Array]:
+    """Vectors to feed a region with: every special point for one input, every pair of them for two.
+
+    For one input there are points at, and on both sides of, further numbers.
+    """
     special = special_points(dtype, random_points=RANDOM_POINTS)
     if count == 1:
-        return [special]
+        near = [number * factor for number in dict.fromkeys(numbers) for factor in _BESIDE]
+        with np.errstate(over="ignore"):
+            return [np.concatenate([special, np.array(near).astype(special.dtype)])]
     few = special_points(dtype, random_points=6)
     grid = np.meshgrid(*[few] * min(count, 2), indexing="ij")
     vectors = [axis.reshape(-1) for axis in grid]
@@ -105,6 +142,12 @@ def spread(
         index = (np.arange(rows)[:, None] * max(1, count // rows) + first) % count
         arrays.append(vector[index].reshape(rows, *shape[1:]) if shape else vector[first].reshape(()))
     return arrays
+
+
+def _thin(shape: tuple[int, ...], parts: Sequence[Region]) -> tuple[int, ...]:
+    """A shape with size 1 for the axes, but for the first, whose places some regions treat alike."""
+    told = {axis for part in parts for axis in part.told_axes(len(shape))}
+    return tuple(size if axis in told or axis == 0 else 1 for axis, size in enumerate(shape))
 
 
 def _run(part: Region, facts: Mapping[str, TensorFact], fed: Sequence[Array], level: Level) -> Array:
@@ -148,11 +191,12 @@ def disagreement(
         ignore_nan: whether points at which `before` gives NaN say nothing.
         level: how far onnxruntime may rewrite the regions.
     """
+    numbers = [*before.numbers, *after.numbers] if before.elementwise and after.elementwise else []
     kinds = [before_facts[name].dtype for name in before.inputs if is_float(before_facts[name].dtype)]
     dtype = kinds[0] if kinds else np.dtype(np.float32)
     vectors = [
         vector.astype(before_facts[name].dtype)
-        for name, vector in zip(before.inputs, points(len(before.inputs), dtype), strict=True)
+        for name, vector in zip(before.inputs, points(len(before.inputs), dtype, numbers), strict=True)
     ]
     together = assemble or (lambda arrays: arrays[0])
     try:
@@ -161,7 +205,7 @@ def disagreement(
             expected = _run(before, before_facts, fed, level)
             actual = _run(after, after_facts, fed, level)
         else:
-            shapes = [before_facts[name].shape for name in before.inputs]
+            shapes = [_thin(before_facts[name].shape, (before, after)) for name in before.inputs]
             try:
                 own = [spread(vectors, shapes, copy) for copy in range(copies)]
                 results = [_run(before, before_facts, arrays, level) for arrays in own]

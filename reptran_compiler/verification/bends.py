@@ -1,0 +1,65 @@
+"""What random values may never reach: the far side of a bound or a slope, and a layer behind dead channels.
+
+An operator that bends (Clip, PRelu, Max with a constant) is tried on its own, on both sides of each of its numbers.
+What layers read is fed, so that no weight goes unread where a channel in front is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from reptran_compiler.runtime import TensorFact, is_float
+from reptran_compiler.verification.cutpoints import CutKind, CutPoint
+from reptran_compiler.verification.layers import is_layer, weight_position
+from reptran_compiler.verification.protograph import ProtoGraph
+
+_BENT = frozenset(
+    "Abs Celu Clip Elu HardSigmoid HardSwish LeakyRelu Max Min PRelu Relu Selu Shrink ThresholdedRelu".split()
+)
+
+_MOVERS = frozenset(
+    "Concat DepthToSpace Expand Flatten Gather Identity MaxPool Pad Reshape Slice SpaceToDepth Split Squeeze Transpose "
+    "Unsqueeze".split()
+)
+
+
+def find_bends(
+    graph: ProtoGraph, facts: Mapping[str, TensorFact], data: frozenset[str], inside: frozenset[str] = frozenset()
+) -> Iterator[CutPoint]:
+    """The operators that bend and depend on one tensor alone, in the order of the nodes.
+
+    Args:
+        graph: the graph.
+        facts: shape and dtype of its tensors.
+        data: `data_tensors(graph)`.
+        inside: tensors that operators of cuts make, which are tried with these.
+    """
+    for node in graph.nodes:
+        inputs = tuple(name for name in node.inputs if name in data)
+        if node.op not in _BENT or len(inputs) != 1 or inputs[0] not in facts or node.outputs[0] in inside:
+            continue
+        if is_float(facts[inputs[0]].dtype):
+            yield CutPoint(node.outputs[0], inputs, (node,), CutKind.BEND)
+
+
+def layer_inputs(graph: ProtoGraph, facts: Mapping[str, TensorFact], cuts: Iterable[CutPoint]) -> Iterator[str]:
+    """The computed tensors of real numbers that layers read and nothing else does, each once.
+
+    Moved signs are none: they are fed where they are made.
+
+    Args:
+        graph: the graph.
+        facts: shape and dtype of its tensors.
+        cuts: its cuts.
+    """
+    signs = {cut.output for cut in cuts if cut.binarises}
+    found: dict[str, None] = {}
+    for node in graph.nodes:
+        if node.op in _MOVERS and signs.issuperset(name for name in node.inputs if name not in graph.constants):
+            signs.update(node.outputs)
+        position = weight_position(graph, node)
+        name = "" if position is None else node.inputs[1 - position]
+        if name in graph.maker and name not in signs and name in facts and is_float(facts[name].dtype):
+            if all(is_layer(graph, reader) for reader in graph.readers[name]):
+                found[name] = None
+    yield from found
