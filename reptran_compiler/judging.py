@@ -20,6 +20,7 @@ from reptran_compiler.verification import (
     SpecOptions,
     WellFormedReport,
     check_equivalent,
+    check_kept,
     check_law,
     check_well_formed,
     find_degenerate,
@@ -62,11 +63,11 @@ class Judgement:
     @property
     def failures(self) -> tuple[str, ...]:
         """Every failure in words; the first is the one to look at."""
-        parts: list[tuple[str, Sequence[Failure]]] = [
-            ("canonical form", self.equivalence.failures),
-            ("result", self.well_formed.failures),
-            ("result", self.law.failures),
-        ]
+        parts: list[tuple[str, Sequence[Failure]]] = [("canonical form", self.equivalence.failures)]
+        # What names a place comes before what follows from it, as that the file does not run.
+        for placed in (True, False):
+            for report in (self.well_formed, self.law):
+                parts.append(("result", [each for each in report.failures if bool(each.tensor or each.node) == placed]))
         if self.elsewhere is not None:
             parts.append(("canonical form at other sizes", self.elsewhere[0].failures))
             parts.append(("result at other sizes", self.elsewhere[1].failures))
@@ -146,6 +147,8 @@ def judge(
     equivalence = equivalent(source, transformation.canonical, batches=batches, dims=dims)
     step("verifying: the file", 1, total)
     well_formed = check_well_formed(transformation.result, source, batches=batches, dims=dims)
+    kept = check_kept(transformation.result, source, batches=batches, dims=dims)
+    well_formed = WellFormedReport((*well_formed.failures, *kept), (*well_formed.checks, "kept"))
     step("verifying: every tensor against the specification", 2, total)
     law = law_of(transformation, batches=batches, dims=dims)
     elsewhere: tuple[EquivalenceReport, LawReport] | None = None

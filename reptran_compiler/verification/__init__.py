@@ -1,12 +1,13 @@
 """The judge: it decides whether a result may be written, and shares no code with the rules that made it.
 
 `check_law` builds the specification graph of THEORY section 2 and compares every tensor; `check_equivalent`
-compares two graphs that must compute the same; `check_well_formed` looks at the file; `find_degenerate` tells
-files whose parameters prove nothing, and `judged_batches` the batch sizes to run.
+compares two graphs that must compute the same; `check_well_formed` looks at the file, `check_kept` at what it keeps of
+its source; `find_degenerate` tells files whose parameters prove nothing, and `judged_batches` the batch sizes to run.
 """
 
 from reptran_compiler.verification.copies import CannotSpecify
 from reptran_compiler.verification.equivalence import check_equivalent
+from reptran_compiler.verification.keeping import check_kept
 from reptran_compiler.verification.law import check_law, specify
 from reptran_compiler.verification.layers import LayerRole, Role
 from reptran_compiler.verification.protograph import MalformedGraph
@@ -38,6 +39,7 @@ __all__ = [
     "WellFormedReport",
     "Worst",
     "check_equivalent",
+    "check_kept",
     "check_law",
     "check_well_formed",
     "find_degenerate",

@@ -28,6 +28,7 @@ from reptran_compiler.verification.copies import CannotSpecify, UnequalIntegers
 from reptran_compiler.verification.cutpoints import CutKind, data_tensors, find_cuts
 from reptran_compiler.verification.cutting import cut_model, cut_names, prune
 from reptran_compiler.verification.drawing import draw
+from reptran_compiler.verification.inferring import inferred_shapes
 from reptran_compiler.verification.isolation import disagreement, find_region
 from reptran_compiler.verification.layers import Role
 from reptran_compiler.verification.magnitudes import magnitudes
@@ -132,10 +133,6 @@ class BatchRun:
         source, model = judge.source, judge.source.model
         self.feeds = random_feeds(model, batch=batch, dims=judge.dims, seed=judge.seed + batch)
         self.facts = tensor_facts(model, self.feeds, threads=judge.threads)
-        try:
-            self.result_facts = tensor_facts(result.model, self.feeds, threads=judge.threads)
-        except RuntimeFailure as error:
-            raise ResultDoesNotRun(str(error)) from None
         found = tuple(find_cuts(source, self.facts, judge.data))
         self.spec = build_specification(source, judge.options, self.facts, cuts=found)
         alive = self.spec.alive
@@ -143,6 +140,11 @@ class BatchRun:
         self.cuts = [cut for cut in found if cut.output in alive or cut.output + MEAN in alive]
         self.pairs = Pairs(source, result, self.spec, self.cuts, judge.data, self.facts)
         self.misshapen: set[str] = set()
+        try:
+            self.result_facts = tensor_facts(result.model, self.feeds, threads=judge.threads)
+        except RuntimeFailure as error:
+            self._locate()
+            raise ResultDoesNotRun(str(error)) from None
 
     def fail(self, name: str, detail: str, rule: str = "", node: str = "") -> None:
         """Note a failure at a tensor of the source."""
@@ -152,6 +154,18 @@ class BatchRun:
     def fact(self, name: str) -> TensorFact:
         """Shape and type of one copy of a tensor, or of a `T/mean`."""
         return self.facts[name] if name in self.facts else self.facts[name.removesuffix(MEAN)]
+
+    def _locate(self) -> None:
+        """Note the first tensor that has a wrong shape, of a result that does not run."""
+        shapes = inferred_shapes(self.result.model, self.feeds)
+        for name in self.pairs.tensors:
+            made = self.pairs.name_in_result(name)
+            fact, copies = self.fact(name), self.pairs.expected(name)
+            widened = copies.widened(fact.shape, self.judge.options.beta)
+            found = shapes.get(made, widened)
+            if found != widened and not (self.pairs.in_stem(name) and found == fact.shape):
+                self.fail(name, f"shape {list(found)} instead of {list(widened)}")
+                return
 
     # Once.
 
@@ -173,6 +187,10 @@ class BatchRun:
             if present or (name not in required and self.pairs.may_vanish(name)):
                 continue
             self.fail(name, "the result has no tensor of this name, so it cannot be compared")
+        names = {node.name for node in self.result.nodes}
+        for layer in self.spec.layers:
+            if layer.role is not Role.REPCONV and layer.node not in names and layer.output in self.spec.alive:
+                self.fail(layer.output, "the result has no node of this layer's name", "names")
 
     def check_cut_operators(self) -> None:
         """Each operator that is cut or that bends on its own, on special points."""
@@ -279,9 +297,9 @@ class BatchRun:
             wanted.update(name for name in (cut.output, cut.output + MEAN) if name in alive)
         tiled = self.judge.options.scope == "network"
         for layer in self.spec.layers if tiled else ():
-            if layer.role is Role.STEM:
-                wanted.update(self._stem_tile(layer.chain))
-            elif layer.role in (Role.REPCONV, Role.BOUNDARY) and self.pairs.expected(layer.tail).wide:
+            if layer.role in (Role.STEM, Role.REPCONV, Role.BOUNDARY):
+                wanted.update(self._tiled_at(layer.chain))
+            if layer.role in (Role.REPCONV, Role.BOUNDARY) and self.pairs.expected(layer.tail).wide:
                 wanted.add(layer.tail)
         wanted.update(layer_inputs(self.judge.source, self.facts, self.cuts))
         makers = {node.name: node for node in self.judge.source.nodes}
@@ -292,12 +310,12 @@ class BatchRun:
             wanted.update(name for name in outputs if is_float(self.fact(name).dtype))
         return {name for name in wanted if name in alive and self.pairs.name_in_result(name)}
 
-    def _stem_tile(self, chain: Sequence[str]) -> list[str]:
-        """The tensor at which the result tiles a stem: the first wide one of its affine."""
+    def _tiled_at(self, chain: Sequence[str]) -> list[str]:
+        """The tensor at which the result tiles a layer's output: the first wide one of its affine."""
         for name in chain:
             made = self.pairs.name_in_result(name)
             copies = self.pairs.expected(name)
-            if made and self.result_facts[made].shape == copies.widened(
+            if made and copies.wide and self.result_facts[made].shape == copies.widened(
                 self.fact(name).shape, self.judge.options.beta
             ):
                 return [name]

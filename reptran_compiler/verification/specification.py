@@ -17,7 +17,7 @@ from reptran_compiler.runtime import TensorFact
 from reptran_compiler.verification.copies import CannotSpecify, Copies, UnequalIntegers
 from reptran_compiler.verification.cutpoints import CutPoint
 from reptran_compiler.verification.layers import LayerRole
-from reptran_compiler.verification.protograph import ProtoGraph
+from reptran_compiler.verification.protograph import ProtoGraph, captured
 from reptran_compiler.verification.walk import SpecificationWalk
 
 __all__ = [
@@ -176,7 +176,7 @@ def _alive(skeleton: GraphProto, computed: Mapping[str, Copies]) -> frozenset[st
     wanted = {value.name for value in skeleton.output}
     for node in reversed(skeleton.node):
         if any(name in wanted for name in node.output):
-            wanted.update(node.input)
+            wanted.update((*node.input, *captured(node)))
     return frozenset(
         name for name, copies in computed.items() if any(each in wanted for each in copies.names)
     )

@@ -1,0 +1,166 @@
+"""Whether a result still says what its source says: metadata, documentation, functions, annotations, names of layers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from onnx import ModelProto, NodeProto, StringStringEntryProto, ValueInfoProto, helper
+
+from reptran_compiler.runtime import RuntimeFailure, TensorFact, random_feeds, tensor_facts
+from reptran_compiler.verification.report import Failure
+from reptran_compiler.verification.sizes import judged_batches
+
+_MODEL_FIELDS = ("producer_name", "producer_version", "domain", "model_version", "doc_string")
+_Facts = Sequence[Mapping[str, TensorFact]]
+
+
+def check_kept(
+    result: ModelProto,
+    source: ModelProto,
+    *,
+    batches: Sequence[int] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> tuple[Failure, ...]:
+    """What a result does not say any more, or says of what there is not.
+
+    The model's and the graph's documentation and metadata, local functions, the documentation and metadata of graph
+    inputs and outputs, of nodes and of stored tensors that are the source's, and quantization annotations and stated
+    shapes of tensors that have the shape that they had.
+
+    Args:
+        result: the result.
+        source: the file it was made from.
+        batches: the batch sizes of the runs that tell shapes; those of `judged_batches` when absent.
+        dims: sizes of dynamic axes other than the batch.
+    """
+    return (
+        *_of_model(result, source),
+        *_of_values(result, source),
+        *_of_nodes(result, source),
+        *_of_stored(result, source),
+        *_of_annotations(result),
+        *_of_tensors(result, source, batches, dims),
+    )
+
+
+def _lost(place: str, what: str, *, node: bool = False) -> Failure:
+    return Failure("" if node else place, place if node else "", "kept", f"{what} is not what the source says")
+
+
+def _of_model(result: ModelProto, source: ModelProto) -> Iterator[Failure]:
+    for field in _MODEL_FIELDS:
+        if getattr(result, field) != getattr(source, field):
+            yield _lost("", f"the model's {field}")
+    for field in ("name", "doc_string"):
+        if getattr(result.graph, field) != getattr(source.graph, field):
+            yield _lost("", f"the graph's {field}")
+    for whose, old, new in (
+        ("the model's", source.metadata_props, result.metadata_props),
+        ("the graph's", source.graph.metadata_props, result.graph.metadata_props),
+    ):
+        found = _entries(new)
+        for key, value in _entries(old).items():
+            if found.get(key) != value and not key.startswith("reptran."):
+                yield _lost("", f"{whose} metadata {key!r}")
+    functions = {(each.domain, each.name): each for each in result.functions}
+    for each in source.functions:
+        if functions.get((each.domain, each.name)) != each:
+            yield _lost("", f"the local function {each.domain}:{each.name}")
+
+
+def _of_values(result: ModelProto, source: ModelProto) -> Iterator[Failure]:
+    found = {value.name: value for value in (*result.graph.input, *result.graph.output)}
+    for value in (*source.graph.input, *source.graph.output):
+        new = found.get(value.name)
+        if new is not None and not _same_words(value, new):
+            yield _lost(value.name, "its documentation or metadata")
+
+
+def _of_nodes(result: ModelProto, source: ModelProto) -> Iterator[Failure]:
+    """Nodes that have the name and the type of one of the source."""
+    count = Counter(node.name for node in source.graph.node)
+    before = {node.name: node for node in source.graph.node if node.name and count[node.name] == 1}
+    for node in result.graph.node:
+        old = before.get(node.name)
+        if old is not None and old.op_type == node.op_type and not _same_words(old, node):
+            yield _lost(node.name, "its documentation or metadata", node=True)
+
+
+def _of_stored(result: ModelProto, source: ModelProto) -> Iterator[Failure]:
+    before = {tensor.name: tensor for tensor in source.graph.initializer if tensor.doc_string}
+    for tensor in result.graph.initializer if before else ():
+        old = before.get(tensor.name)
+        same = old is not None and (old.dims, old.data_type) == (tensor.dims, tensor.data_type)
+        if old is not None and same and tensor.doc_string != old.doc_string:
+            yield _lost(tensor.name, "its documentation")
+
+
+def _of_annotations(result: ModelProto) -> Iterator[Failure]:
+    """Annotations of tensors, or with parameters, that there are not."""
+    if not result.graph.quantization_annotation:
+        return
+    stored = {tensor.name for tensor in result.graph.initializer}
+    known = stored | {value.name for value in result.graph.input}
+    known |= {name for node in result.graph.node for name in node.output}
+    for note in result.graph.quantization_annotation:
+        if note.tensor_name not in known:
+            yield Failure(note.tensor_name, "", "kept", "a quantization annotation of a tensor that is not there")
+        for entry in note.quant_parameter_tensor_names:
+            if entry.value not in known:
+                detail = f"its quantization annotation's {entry.key} {entry.value!r} is not there"
+                yield Failure(note.tensor_name, "", "kept", detail)
+
+
+def _of_tensors(
+    result: ModelProto, source: ModelProto, batches: Sequence[int] | None, dims: Mapping[str, int] | None
+) -> Iterator[Failure]:
+    """Annotations and stated shapes of tensors that are as they were."""
+    notes = {note.tensor_name: note for note in source.graph.quantization_annotation}
+    stated = {value.name: value for value in source.graph.value_info}
+    if not notes and not stated:
+        return
+    feeds = [random_feeds(source, batch=batch, dims=dims) for batch in judged_batches(source, batches, dims)]
+    try:
+        before, after = ([tensor_facts(model, each) for each in feeds] for model in (source, result))
+    except RuntimeFailure:
+        return  # that it does not run is another check's
+    kept = {note.tensor_name: note for note in result.graph.quantization_annotation}
+    for name, note in notes.items():
+        if _unchanged(name, before, after) and kept.get(name) != note:
+            yield _lost(name, "its quantization annotation")
+    shapes = {value.name: value for value in result.graph.value_info}
+    made = {name for node in result.graph.node for name in node.output}
+    for name, value in stated.items():
+        if name in made and _unchanged(name, before, after) and _true(value, before) and shapes.get(name) != value:
+            yield _lost(name, "its stated shape")
+
+
+def _unchanged(name: str, before: _Facts, after: _Facts) -> bool:
+    """Whether a tensor has, in all runs, the type and shape that it had."""
+    return all(name in old and old[name] == new.get(name) for old, new in zip(before, after, strict=True))
+
+
+def _true(value: ValueInfoProto, facts: _Facts) -> bool:
+    """Whether runs agree with what is stated of a tensor."""
+    if not value.type.HasField("tensor_type"):
+        return True
+    kind = value.type.tensor_type
+    for found in (each[value.name] for each in facts):
+        if kind.elem_type and helper.tensor_dtype_to_np_dtype(kind.elem_type) != found.dtype:
+            return False
+        if kind.HasField("shape"):
+            sizes = [axis.dim_value if axis.HasField("dim_value") else None for axis in kind.shape.dim]
+            if len(sizes) != found.rank:
+                return False
+            if any(size not in (None, real) for size, real in zip(sizes, found.shape, strict=True)):
+                return False
+    return True
+
+
+def _same_words(old: NodeProto | ValueInfoProto, new: NodeProto | ValueInfoProto) -> bool:
+    return old.doc_string == new.doc_string and _entries(old.metadata_props) == _entries(new.metadata_props)
+
+
+def _entries(entries: Iterable[StringStringEntryProto]) -> dict[str, str]:
+    return {entry.key: entry.value for entry in entries}
