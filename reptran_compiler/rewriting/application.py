@@ -273,7 +273,10 @@ def _pool() -> Array:
 
 def _normal(shape: tuple[int, ...], seed: int) -> Array:
     """Standard normal numbers, different ones for each seed; those of large arrays recur far apart."""
-    drawn: Array = np.resize(np.roll(_pool(), -(seed * 104_729) % _POOL), shape)
+    start, count = (seed * 104_729) % _POOL, math.prod(shape)
+    if start + count <= _POOL:
+        return _pool()[start : start + count].reshape(shape).copy()
+    drawn: Array = np.resize(np.roll(_pool(), -start), shape)
     return drawn
 
 
