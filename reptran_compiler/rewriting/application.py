@@ -274,9 +274,11 @@ def _pool() -> Array:
 def _normal(shape: tuple[int, ...], seed: int) -> Array:
     """Standard normal numbers, different ones for each seed; those of large arrays recur far apart."""
     start, count = (seed * 104_729) % _POOL, math.prod(shape)
+    drawn: Array
     if start + count <= _POOL:
-        return _pool()[start : start + count].reshape(shape).copy()
-    drawn: Array = np.resize(np.roll(_pool(), -start), shape)
+        drawn = _pool()[start : start + count].reshape(shape).copy()
+        return drawn
+    drawn = np.resize(np.roll(_pool(), -start), shape)
     return drawn
 
 

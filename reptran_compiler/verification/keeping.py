@@ -1,4 +1,4 @@
-"""Whether a result still says what its source says: metadata, documentation, functions, annotations, names of layers."""
+"""Whether a result says what its source says: metadata, documentation, functions, annotations, names of layers."""
 
 from __future__ import annotations
 
