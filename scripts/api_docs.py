@@ -18,6 +18,7 @@ TARGET = ROOT / "docs" / "api.md"
 MODULES = (
     "reptran_compiler",
     "reptran_compiler.compiler",
+    "reptran_compiler.gate",
     "reptran_compiler.rewriting",
     "reptran_compiler.replication",
     "reptran_compiler.verification",
