@@ -79,7 +79,7 @@ def test_the_recipe_gates_a_pair(good: bool, tmp_path: Path, environment: dict[s
     assert (tmp_path / "reptran-verify.xml").exists()
 
 
-@pytest.mark.parametrize("cut", ["", "total-params", "bops"])
+@pytest.mark.parametrize("cut", ["", "total-params"])
 def test_the_example_stops_at_one_unit(cut: str, tmp_path: Path, environment: dict[str, str]) -> None:
     if shutil.which("bash") is None:
         pytest.skip("this system has no bash")
