@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, TensorProto, helper
+from small_networks import network
 
 from benchmarks import large
 from reptran_compiler.compilation import Compilation, CompileResult
@@ -20,6 +22,8 @@ from reptran_compiler.model.writing import Writing
 from reptran_compiler.outputs import Outputs
 from reptran_compiler.pipeline import Options
 from reptran_compiler.runtime import Session, random_feeds
+from reptran_compiler.verification import batch, equivalence
+from reptran_compiler.verification.portions import portions
 
 MEGABYTES = 6
 
@@ -137,3 +141,20 @@ def test_the_benchmark_fails_where_a_result_is_not_loaded(tmp_path: Path, monkey
     words = ["--gigabytes", "0.002", "--forms", "latent weights", "-o", str(tmp_path / "table.md")]
     assert large.main(words) == 1
     assert (tmp_path / "table.md").read_text().count("not this one") == 2
+
+
+def test_tensors_compared_one_at_a_time_are_those_compared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network(helper.make_node("Tanh", ["a"], ["r"]), helper.make_node("Sign", ["r"], ["s"]))
+    at_once = Compilation(model, Options(beta=2)).run().judgement
+    for module in (batch, equivalence):
+        monkeypatch.setattr(module, "portions", partial(portions, most=1))
+    one_by_one = Compilation(model, Options(beta=2)).run().judgement
+    assert at_once is not None and one_by_one is not None and one_by_one.ok
+    for here, there in zip(at_once.reports, one_by_one.reports, strict=True):
+        assert here.coverage == there.coverage and here.coverage.compared > 1
+        assert here.worst == there.worst
+
+
+def test_portions_are_full_but_not_too_full() -> None:
+    assert list(portions([3, 3, 3, 9, 1, 2, 4], lambda size: size, most=6)) == [[3, 3], [3], [9], [1, 2], [4]]
+    assert list(portions([], lambda size: 1, most=6)) == []

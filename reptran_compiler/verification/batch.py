@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,7 @@ from reptran_compiler.verification.isolation import disagreement, find_region
 from reptran_compiler.verification.layers import Role
 from reptran_compiler.verification.magnitudes import magnitudes
 from reptran_compiler.verification.pairs import Pairs
+from reptran_compiler.verification.portions import portions
 from reptran_compiler.verification.protograph import ProtoGraph
 from reptran_compiler.verification.report import Distance, Failure, Worst
 from reptran_compiler.verification.specification import Specification, SpecOptions, build_specification
@@ -253,10 +255,27 @@ class BatchRun:
         names = {name: self.pairs.name_in_result(name) for name in feed}
         computed = cut_names(self.result, names.values())
         spec_feeds, result_feeds = self._values(spec, names)
-        pairs = self._comparisons(spec, computed)
+        fed = (spec_feeds, result_feeds)
+        for pairs in portions(self._comparisons(spec, computed), self._size):
+            self._compare_some(pairs, spec, computed, fed)
+
+    def _size(self, pair: _Comparison) -> int:
+        """Bytes of a pair, of both graphs together."""
+        fact = self.fact(pair.tensor)
+        return 2 * len(pair.expected) * math.prod(fact.shape) * fact.dtype.itemsize
+
+    def _compare_some(
+        self,
+        pairs: Sequence[_Comparison],
+        spec: Specification,
+        computed: Mapping[str, str],
+        feeds: tuple[Mapping[str, Array], Mapping[str, Array]],
+    ) -> None:
+        """Compute and compare some pairs. `feeds`: what S is fed, and what R is."""
+        source = self.judge.source
         spec_names = [name for pair in pairs for name in pair.expected]
         try:
-            expected = self.judge.spec_session(spec, spec_names).run(spec_feeds, spec_names)
+            expected = self.judge.spec_session(spec, spec_names).run(feeds[0], spec_names)
         except RuntimeFailure as error:
             Session(source.model).run(
                 self.feeds
@@ -265,11 +284,10 @@ class BatchRun:
         result_names = [pair.actual for pair in pairs]
         try:
             session = self.judge.result_session(self.result, computed, self.result_facts, result_names)
-            actual = session.run(result_feeds, result_names)
+            actual = session.run(feeds[1], result_names)
         except RuntimeFailure as error:
             raise ResultDoesNotRun(str(error)) from None
-        sizes = magnitudes(self.judge.spec_model(spec, spec_names), spec_feeds, spec_names, threads=self.judge.threads)
-        del spec_feeds, result_feeds
+        sizes = magnitudes(self.judge.spec_model(spec, spec_names), feeds[0], spec_names, threads=self.judge.threads)
         for pair in pairs:
             arrays = [expected[name] for name in pair.expected]
             whole = arrays[0] if len(arrays) == 1 else spec.computed[pair.tensor].assemble(arrays)

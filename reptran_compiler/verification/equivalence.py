@@ -7,6 +7,7 @@ every tensor of one name is compared.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from reptran_compiler.verification.drawing import draw
 from reptran_compiler.verification.interface import interface_failures
 from reptran_compiler.verification.isolation import disagreement, find_region
 from reptran_compiler.verification.magnitudes import magnitudes
+from reptran_compiler.verification.portions import portions
 from reptran_compiler.verification.protograph import MalformedGraph, ProtoGraph
 from reptran_compiler.verification.report import Coverage, Distance, EquivalenceReport, Failure, Worst
 from reptran_compiler.verification.sizes import judged_batches
@@ -233,22 +235,42 @@ class _Run:
             random = generator(self.seed, name)
             feeds[name] = draw(self.old_facts[name], kind, random, observed.get(name))
         old_names, new_names = cut_names(self.old, kinds), cut_names(self.new, kinds)
-        old_cut = cut_model(self.old, old_names, self.old_facts)
-        new_cut = cut_model(self.new, new_names, self.new_facts)
         inside = {name for cut in self.cuts for node in cut.nodes for name in node.outputs}
         # What is asked of onnxruntime is not fused with what lies around it.
         shared = self.shared if self.level is Level.DISABLE else [n for n in self.shared if n in self.required]
         names = [n for n in shared if n not in inside or (n in self.new.outputs and n not in kinds)]
         names += [n for n in self.new.outputs if n in kinds and n in self.required]
+        fronts = {cut.output: cut.inputs[0] for cut in self.cuts if cut.binarises}
+        compared = {old_names.get(name, name) for name in names}
+        fronts = {name: front for name, front in fronts.items() if front in compared}
+        for some in portions(names, self._size):
+            self._compare_some(some, fronts, feeds, old_names, new_names)
+
+    def _size(self, name: str) -> int:
+        """Bytes of a tensor, of both graphs together."""
+        fact = self.old_facts.get(name, self.new_facts.get(name))
+        return 0 if fact is None else 2 * math.prod(fact.shape) * fact.dtype.itemsize
+
+    def _compare_some(
+        self,
+        names: Sequence[str],
+        fronts: Mapping[str, str],
+        feeds: Mapping[str, Array],
+        old_names: Mapping[str, str],
+        new_names: Mapping[str, str],
+    ) -> None:
+        """Compute and compare some tensors; `fronts` tells what is in front of those that a binarisation makes."""
         old_wanted = [old_names.get(name, name) for name in names]
         new_wanted = [new_names.get(name, name) for name in names]
-        expected = Session(prune(old_cut, old_wanted), threads=self.threads, level=self.level).run(feeds, old_wanted)
+        beside = [*old_wanted, *(fronts[name] for name in names if name in fronts)]
+        old_cut = prune(cut_model(self.old, old_names, self.old_facts), beside)
+        expected = Session(old_cut, threads=self.threads, level=self.level).run(feeds, beside)
+        new_cut = cut_model(self.new, new_names, self.new_facts)
         try:
             actual = Session(prune(new_cut, new_wanted), threads=self.threads, level=self.level).run(feeds, new_wanted)
         except RuntimeFailure as error:
             raise _AfterDoesNotRun(str(error)) from None
         sizes = magnitudes(prune(new_cut, new_wanted), feeds, new_wanted, threads=self.threads)
-        fronts = {cut.output: cut.inputs[0] for cut in self.cuts if cut.binarises}
         for name, old_name, new_name in zip(names, old_wanted, new_wanted, strict=True):
             found, wanted = actual[new_name], expected[old_name]
             front = expected.get(fronts.get(name, ""))
