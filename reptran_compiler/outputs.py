@@ -88,10 +88,7 @@ class Outputs:
             BadInput: it cannot be made.
         """
         beside = None if self.target is None or is_stream(self.target) else Path(self.target).resolve().parent
-        try:
-            return Scratch(beside)
-        except OSError as error:
-            raise BadInput(f"cannot keep large tensors in a file: {error.strerror or error}") from None
+        return Scratch(beside)
 
     def write(self, model: ModelProto, source: Source, map_text: str, report_text: str) -> None:
         """Write what is wanted of a result of a source, its map and its report: all of it or nothing.

@@ -15,7 +15,7 @@ from small_networks import network
 
 from benchmarks import large
 from reptran_compiler.compilation import Compilation, CompileResult
-from reptran_compiler.errors import VerificationFailed
+from reptran_compiler.errors import BadInput, VerificationFailed
 from reptran_compiler.model.io import read_model, tensor_bytes
 from reptran_compiler.model.referred import Scratch, array_of, embedded, referred
 from reptran_compiler.model.writing import Writing
@@ -158,3 +158,26 @@ def test_tensors_compared_one_at_a_time_are_those_compared_at_once(monkeypatch: 
 def test_portions_are_full_but_not_too_full() -> None:
     assert list(portions([3, 3, 3, 9, 1, 2, 4], lambda size: size, most=6)) == [[3, 3], [3], [9], [1, 2], [4]]
     assert list(portions([], lambda size: 1, most=6)) == []
+
+
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    large.build(tmp_path / "in.onnx", 0.002, "stored binary weights")
+    program = (
+        "import resource; from reptran_compiler.cli import options; from reptran_compiler.cli.main import main; "
+        "from functools import partial; options.Compilation = partial(options.Compilation, large=1_000_000); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
+        "raise SystemExit(main(['in.onnx', '-o', 'out.onnx']))"
+    )
+    found = large.measure([sys.executable, "-c", program], tmp_path)
+    assert found.code == 2
+    assert found.said.startswith("reptran-compile: cannot keep large tensors in a file: File too large")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.onnx", "in.onnx.weights"]
+
+
+def test_data_that_does_not_fit_its_shape_is_refused(tmp_path: Path) -> None:
+    large.build(tmp_path / "in.onnx", 0.002, "latent weights")
+    model = onnx.load(str(tmp_path / "in.onnx"), load_external_data=False)
+    model.graph.initializer[-1].dims[0] += 1
+    (tmp_path / "in.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(BadInput, match="classifier"):
+        compiled(tmp_path / "in.onnx", tmp_path)

@@ -6,6 +6,7 @@ that hold such tensors share their data. This is for the compiler's own use: wha
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import tempfile
@@ -18,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
 
+from reptran_compiler.errors import BadInput
 from reptran_compiler.model.protos import copy_fields
 
 Array = NDArray[Any]
@@ -39,14 +41,17 @@ class Scratch:
         folder: where it is; the system's folder for temporary files when absent.
 
     Raises:
-        OSError: it cannot be made.
+        BadInput: it cannot be made.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         # A file without a name is reached through the process' descriptors, where the system lists them.
         nameless = _DESCRIPTORS.is_dir()
         make = tempfile.TemporaryFile if nameless else tempfile.NamedTemporaryFile
-        self._file: Any = make(prefix="reptran-", dir=folder)
+        try:
+            self._file: Any = make(prefix="reptran-", dir=folder)
+        except OSError as error:
+            raise _full(error) from None
         self._path = _DESCRIPTORS / str(self._file.fileno()) if nameless else Path(self._file.name)
 
     def __del__(self) -> None:
@@ -62,7 +67,7 @@ class Scratch:
         """Store an array that is to be kept; a tensor of that name that refers to it.
 
         Raises:
-            OSError: the disk is full.
+            BadInput: the disk is full.
         """
         tensor = TensorProto(name=name, data_type=_element_type(values), dims=values.shape)
         return self._stored(np.ascontiguousarray(values).data.cast("B"), tensor)
@@ -71,13 +76,13 @@ class Scratch:
         """A copy of a model whose larger initializers are stored here; the given one stays as it is.
 
         Raises:
-            OSError: the disk is full.
+            BadInput: the disk is full.
         """
         light = ModelProto()
         copy_fields(model, light, without=("graph",))
         copy_fields(model.graph, light.graph, without=("initializer",))
         for tensor in model.graph.initializer:
-            if len(tensor.raw_data) < LARGE_TENSOR or tensor.data_type not in _PLAIN:
+            if not can_refer(tensor, len(tensor.raw_data)):
                 light.graph.initializer.append(tensor)
                 continue
             moved = TensorProto()
@@ -86,10 +91,13 @@ class Scratch:
         return light
 
     def _stored(self, data: memoryview, tensor: TensorProto) -> TensorProto:
-        offset = self._file.seek(0, os.SEEK_END)
-        offset += self._file.write(bytes(-offset % mmap.ALLOCATIONGRANULARITY))
-        self._file.write(data)
-        self._file.flush()
+        try:
+            offset = self._file.seek(0, os.SEEK_END)
+            offset += self._file.write(bytes(-offset % mmap.ALLOCATIONGRANULARITY))
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            raise _full(error) from None
         refer(tensor, self._path, offset, data.nbytes)
         return tensor
 
@@ -109,8 +117,8 @@ def refer(tensor: TensorProto, path: Path, offset: int, length: int) -> None:
 
 
 def can_refer(tensor: TensorProto, length: int) -> bool:
-    """Whether a tensor with so many bytes of data is one to refer to."""
-    return length >= LARGE_TENSOR and tensor.data_type in _PLAIN
+    """Whether a tensor with so many bytes of data is one to refer to: a large one, which they fit."""
+    return length >= LARGE_TENSOR and tensor.data_type in _PLAIN and length == _stated_bytes(tensor)
 
 
 def is_referred(tensor: TensorProto) -> bool:
@@ -128,15 +136,14 @@ def array_of(tensor: TensorProto) -> Array:
 
     Raises:
         ValueError: its data does not fit its shape, or was not loaded.
+        OSError: the file that it refers to is gone.
     """
     if not is_referred(tensor):
         if tensor.data_location == TensorProto.EXTERNAL:
             raise ValueError(f"the external data of tensor {tensor.name!r} was not loaded")
         return numpy_helper.to_array(tensor)
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    offset, length = int(_entry(tensor, "offset")), byte_count(tensor)
-    if length != dtype.itemsize * int(np.prod(tensor.dims, dtype=object)):
-        raise ValueError(f"the data of tensor {tensor.name!r} has {length:,} bytes, which is not what its shape says")
+    offset = int(_entry(tensor, "offset"))
     values = np.memmap(_entry(tensor, "location"), dtype, "r", offset, tuple(tensor.dims)).view(np.ndarray)
     return values if values.flags.aligned else values.copy()
 
@@ -175,6 +182,15 @@ def as_inputs(model: ModelProto) -> ModelProto:
             value = onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
             light.graph.input.append(value)
     return light
+
+
+def _full(error: OSError) -> BadInput:
+    return BadInput(f"cannot keep large tensors in a file: {error.strerror or error} (make room, or set TMPDIR)")
+
+
+def _stated_bytes(tensor: TensorProto) -> int:
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    return dtype.itemsize * math.prod(tensor.dims)
 
 
 def _element_type(values: Array) -> int:

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from reptran_compiler.errors import BadInput, OutOfMemory
 from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable
 from reptran_compiler.rewriting.application import Application, Refused
 from reptran_compiler.rewriting.cost import Counted, count_region
@@ -106,11 +107,11 @@ class Attempts:
         place = f"rule {rule.name!r} at node {node.name!r}"
         try:
             return attempt()
-        except (RequirementNotMet, Refused, KeyboardInterrupt):
+        except (RequirementNotMet, Refused, OutOfMemory, KeyboardInterrupt):
             raise
         except (EditedInPlace, TookTooLong) as error:
             raise Refused(f"{place}: {error}", rule) from None
-        except CannotContinue as error:
+        except (CannotContinue, BadInput) as error:
             if rule.ours:
                 raise
             raise Refused(f"{place}: {error}", rule) from None
