@@ -103,8 +103,9 @@ def named(name: str) -> ModelProto:
 # -- stored tensors and sizes --------------------------------------------------------------------------------
 
 
-def _resized(model: ModelProto, dims: Sequence[int]) -> None:
-    stored(model, "w").dims[:] = dims
+def resized(*dims: int) -> ModelProto:
+    """The layer's weights say that they have these sizes."""
+    return changed(lambda m: stored(m, "w").dims.__setitem__(slice(None), dims))
 
 
 def filled(value: float, name: str = "w") -> ModelProto:
@@ -219,7 +220,7 @@ def chain(count: int, op: str = "Relu") -> ModelProto:
 
 def opset(version: int) -> ModelProto:
     """The network says that it has this opset."""
-    return changed(lambda m: setattr(m.graph and m.opset_import[0], "version", version))
+    return changed(lambda m: setattr(m.opset_import[0], "version", version))
 
 
 def string_input() -> ModelProto:
@@ -260,13 +261,14 @@ def with_function(domain: str = "acme") -> ModelProto:
     return network(behind=[call], functions=[function], domains=[domain])
 
 
-def empty(*batch: int) -> ModelProto:
-    """An image without pixels, or a batch without images."""
+def batch(size: int) -> ModelProto:
+    """The batch is fixed to a size."""
     model = network()
-    sizes = model.graph.input[0].type.tensor_type.shape.dim
-    if batch:
-        sizes[0].dim_value = batch[0]
-        model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = batch[0]
-    else:
-        sizes[2].dim_value = 0
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = size
     return model
+
+
+def attribute_twice() -> ModelProto:
+    """The layer has two paddings."""
+    return changed(lambda m: found(m, "layer").attribute.add().CopyFrom(found(m, "layer").attribute[0]))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from reptran_compiler.errors import BadInput
 from reptran_compiler.model.referred import array_of, byte_count, can_refer, refer
@@ -19,6 +21,10 @@ from reptran_compiler.model.referred import array_of, byte_count, can_refer, ref
 STREAM = "-"
 #: Models with more bytes of tensors than this are written with an external file: protobuf ends at 2 GiB.
 EMBEDDED_LIMIT = 1_900_000_000
+#: No file is larger: protobuf ends there, and large weights lie in other files.
+_LARGEST_FILE = (1 << 31) - 1
+#: Bits of an element of the types that are packed.
+_PACKED = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2, "FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
 
 
 class ModelFileError(BadInput):
@@ -66,8 +72,13 @@ def read_model(path: str | os.PathLike[str], *, refer_above: int | None = None) 
         payload = sys.stdin.buffer.read()
         return _source(payload, "standard input", name, None, None)
     try:
+        kind = os.stat(name)
+        if stat.S_ISCHR(kind.st_mode) or stat.S_ISBLK(kind.st_mode):
+            raise ModelFileError(f"cannot read {name}: it is a device")
+        if kind.st_size > _LARGEST_FILE:
+            raise ModelFileError(f"{name} is no ONNX model: none has more than {_LARGEST_FILE:,} bytes")
         payload = Path(name).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ModelFileError(f"cannot read {name}: {why(error)}") from None
     return _source(payload, name, name, Path(name), refer_above)
 
@@ -97,34 +108,28 @@ def tensor_bytes(model: ModelProto) -> int:
 
 
 def all_tensors(model: ModelProto) -> Iterator[TensorProto]:
-    """Every tensor that a model stores: initializers and attributes, in subgraphs and functions too."""
-    yield from _graph_tensors(model.graph)
-    for function in model.functions:
-        for node in function.node:
-            yield from _node_tensors(node)
-
-
-def _graph_tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield sparse.values
-        yield sparse.indices
-    for node in graph.node:
-        yield from _node_tensors(node)
-
-
-def _node_tensors(node: NodeProto) -> Iterator[TensorProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
-        if attribute.HasField("sparse_tensor"):
-            yield attribute.sparse_tensor.values
-            yield attribute.sparse_tensor.indices
-        if attribute.HasField("g"):
-            yield from _graph_tensors(attribute.g)
-        for graph in attribute.graphs:
-            yield from _graph_tensors(graph)
+    """Every tensor that a model stores: initializers and attributes, in subgraphs, functions and training, too."""
+    training = (graph for step in model.training_info for graph in (step.initialization, step.algorithm))
+    bodies = (node for function in model.functions for node in function.node)
+    stack: list[GraphProto | NodeProto] = [model.graph, *bodies, *training][::-1]
+    while stack:
+        here = stack.pop()
+        if isinstance(here, GraphProto):
+            yield from here.initializer
+            for sparse in here.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+            stack += reversed(here.node)
+            continue
+        inner: list[GraphProto] = []
+        for attribute in here.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("sparse_tensor"):
+                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+            inner += [attribute.g] if attribute.HasField("g") else []
+            inner += attribute.graphs
+        stack += reversed(inner)
 
 
 def _source(payload: bytes, called: str, name: str, path: Path | None, refer_above: int | None) -> Source:
@@ -173,14 +178,17 @@ def _external_place(tensor: TensorProto, path: Path) -> Path:
     relative = Path(location)
     if relative.is_absolute() or ".." in relative.parts or "\0" in location:
         raise ModelFileError(f"{what} is at {location!r}: only files beside the model are read")
-    folder = path.parent.resolve()
-    place = (folder / relative).resolve()
-    if folder not in place.parents:
-        raise ModelFileError(f"{what} is at {location!r}, a link to outside of the model's folder")
-    if not place.exists():
-        raise ModelFileError(f"{what} is missing: there is no file {place}")
-    if not place.is_file():
-        raise ModelFileError(f"{what} is at {location!r}, which is no regular file")
+    try:
+        folder = path.parent.resolve()
+        place = (folder / relative).resolve()
+        if folder not in place.parents:
+            raise ModelFileError(f"{what} is at {location!r}, a link to outside of the model's folder")
+        if not place.exists():
+            raise ModelFileError(f"{what} is missing: there is no file {place}")
+        if not place.is_file():
+            raise ModelFileError(f"{what} is at {location!r}, which is no regular file")
+    except (OSError, RuntimeError) as error:
+        raise ModelFileError(f"{what} is at {location!r}, which cannot be read: {why(error)}") from None
     return place
 
 
@@ -199,13 +207,20 @@ def _lying(tensor: TensorProto, place: Path, called: str) -> _Lying:
     try:
         size = place.stat().st_size
         offset = int(entries.get("offset") or 0)
-        length = int(entries["length"]) if entries.get("length") else size - offset
+        asked = _stored_bytes(tensor)
+        length = int(entries["length"]) if entries.get("length") else asked
+    except OSError as error:
+        raise ModelFileError(f"{what} cannot be read: {why(error)}") from None
     except ValueError:
         raise ModelFileError(f"{what} has an offset or a length that is no number") from None
+    if asked < 0:
+        raise ModelFileError(f"{what} has an element type without a size, or a negative one: {list(tensor.dims)}")
     if offset < 0 or length < 0 or offset + length > size:
         raise ModelFileError(
             f"{what} is too short: {place.name} has {size:,} bytes, {length:,} from byte {offset:,} on are asked for"
         )
+    if length != asked:
+        raise ModelFileError(f"{what} has {length:,} bytes where its shape {list(tensor.dims)} asks for {asked:,}")
     return _Lying(place, offset, length)
 
 
@@ -219,6 +234,18 @@ def _embed(tensor: TensorProto, data: _Lying, called: str) -> None:
         raise ModelFileError(f"{what} cannot be read: {why(error)}") from None
     del tensor.external_data[:]
     tensor.ClearField("data_location")
+
+
+def _stored_bytes(tensor: TensorProto) -> int:
+    """How many bytes the data of a tensor takes; -1 where its type has no size, or its shape none."""
+    try:
+        name = TensorProto.DataType.Name(tensor.data_type)
+        bits = _PACKED.get(name) or 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except (ValueError, KeyError, TypeError):
+        return -1
+    if name == "STRING" or min(tensor.dims, default=0) < 0:
+        return -1
+    return -(-math.prod(tensor.dims) * bits // 8)
 
 
 def why(error: BaseException) -> str:
