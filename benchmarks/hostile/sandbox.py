@@ -20,7 +20,7 @@ from reptran_compiler.cli.main import main
 
 #: What a file may take: seconds of CPU time, bytes resident.
 CPU_SECONDS = 20
-#: Seconds on the clock after which a process that sleeps is taken to sleep for ever; generous, for machines with a load.
+#: Seconds on the clock after which a process that sleeps is taken to sleep for ever; many, for machines with a load.
 _CLOCK_SECONDS = 900
 RESIDENT_BYTES = 1_500_000_000
 #: Bytes of address space above what the process has at the start: beyond the resident limit, it protects the machine.
