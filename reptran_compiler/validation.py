@@ -35,7 +35,7 @@ def check_structure(model: ModelProto) -> None:
     """See that a model is well as a structure.
 
     It has outputs, and nodes, but no more than `MOST_NODES` of them, functions counted where they are called; subgraphs
-    are nested no deeper than `DEEPEST`; functions do not call themselves, nor stand for ONNX' own operators; the
+    are nested no deeper than `DEEPEST`; stated types exist; functions do not call themselves, nor stand for ONNX' own operators; the
     attributes of a node have names of their own, and values; stored tensors have names of their own, hold as many
     elements as their dims say, no NaN, and no infinity where they are factors.
 
@@ -48,6 +48,9 @@ def check_structure(model: ModelProto) -> None:
         raise Malformed("the model's graph has no output")
     if len(model.graph.node) > MOST_NODES:
         raise Malformed(f"the model has {len(model.graph.node):,} nodes; models of up to {MOST_NODES:,} are read")
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        if value.type.tensor_type.elem_type not in TensorProto.DataType.values():
+            raise Malformed(f"tensor {value.name!r} is stated to be of a type that ONNX does not know")
     _check_stored(model.graph)
     nodes = list(_within(model.graph.node, "the model"))
     for node in nodes:

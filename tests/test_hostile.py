@@ -42,6 +42,10 @@ REFUSED: dict[str, tuple[Make, Sequence[str]]] = {
         lambda: changed(lambda m: m.graph.output[0].type.tensor_type.shape.dim.pop()),
         ("graph output 'o'", "float[N]", "[1, 5]"),
     ),
+    "a type that there is not": (
+        lambda: changed(lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", 99)),
+        ("tensor 'x'", "does not know"),
+    ),
     "more sizes than data": (lambda: hostile.resized(8, 8, 3, 4), ("'w'", "[8, 8, 3, 4]")),
     "no data": (lambda: changed(lambda m: stored(m, "w").ClearField("raw_data")), ("'w'", "size 0")),
     "sizes of 2^62": (lambda: hostile.resized(1 << 62, 1 << 62), ("'w'", "4611686018427387904")),

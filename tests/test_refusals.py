@@ -227,6 +227,15 @@ def test_a_wide_map_does_not_enter_a_subgraph(
     assert "subgraph of If" in done.err and "reads 'y'" in done.err and "wide" in done.err
 
 
+@pytest.mark.parametrize("flags", [(), ("--fc", "fold")])
+def test_a_layer_that_only_a_subgraph_reads_is_no_classifier(
+    flags: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = network(behind=[if_node("y", "t")], inputs=[FLAG], two=TWO)
+    done = compile_file(model, tmp_path, capsys, *flags)
+    assert done.code == 1 and "subgraph of If" in done.err and "reads 'y'" in done.err
+
+
 def test_a_subgraph_may_read_any_map_where_none_is_wide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = network(behind=[if_node("y", "z"), node("Add", ["y", "z"], ["t"])], inputs=[FLAG], two=TWO)
     done = compile_file(model, tmp_path, capsys, "--scope", "layer")

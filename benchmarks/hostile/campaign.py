@@ -6,6 +6,7 @@ import gc
 import select
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,6 @@ def campaign(
     """
     first = [_File(name, (), payload) for name, payload in originals.items()]
     bred: list[_File] = []
-    gc.freeze()  # a collection in a fork would copy every page of what was imported
     seen: set[tuple[int, str]] = set()
     for start_at in range(0, count, GENERATION):
         mutants = []
@@ -62,7 +62,7 @@ def campaign(
             parent = family[int(random.integers(len(family)))]
             made = mutate(parent.payload, random)
             mutants.append(_File(parent.original, (*parent.kinds, *made.kinds), made.payload))
-        for place, outcome in enumerate(_compiled([each.payload for each in mutants], jobs, keep, start_at)):
+        for place, outcome in enumerate(compiled([each.payload for each in mutants], jobs, keep, start_at)):
             mutant = mutants[place]
             yield Attempt(start_at + place, mutant.original, mutant.kinds, outcome)
             shown = (outcome.code, outcome.skeleton)
@@ -71,14 +71,21 @@ def campaign(
                 bred.append(mutant)
 
 
-def _compiled(payloads: Sequence[bytes], jobs: int, keep: Path | None, number: int) -> Iterator[Outcome]:
-    """What comes of some files, so many at a time; in their order, as soon as it is known."""
+def compiled(payloads: Sequence[bytes], jobs: int, keep: Path | None, number: int) -> Iterator[Outcome]:
+    """What comes of some files, in their order, as soon as it is known.
+
+    Args:
+        payloads: the files' bytes.
+        jobs: how many at a time.
+        keep: a folder for the files that failed.
+        number: of the first file.
+    """
     outcomes: dict[int, Outcome] = {}
     given = 0
     running: dict[int, tuple[int, Running]] = {}
     waiting = list(enumerate(payloads))[::-1]
     poll = select.poll()
-    with tempfile.TemporaryDirectory(prefix="reptran-hostile-") as scratch:
+    with _frozen(), tempfile.TemporaryDirectory(prefix="reptran-hostile-") as scratch:
         while waiting or running:
             while waiting and len(running) < jobs:
                 place, payload = waiting.pop()
@@ -95,3 +102,13 @@ def _compiled(payloads: Sequence[bytes], jobs: int, keep: Path | None, number: i
             while given in outcomes:
                 yield outcomes.pop(given)
                 given += 1
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """Keep the collector off what was imported: in a fork it would copy every page of that."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

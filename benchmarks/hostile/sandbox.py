@@ -128,7 +128,7 @@ def _live_and_die(folder: Path) -> None:
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + _ADDRESS_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
         code = main(["in.onnx", "-o", "out.onnx"])
-        if code == 0:
+        if code == 0 and Path("out.onnx").exists():
             complaint = complaint_about(Path("in.onnx"), Path("out.onnx"))
             if complaint:
                 Path("complaint").write_text(complaint)

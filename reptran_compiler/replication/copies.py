@@ -290,7 +290,7 @@ class Copies:
         """
         for node in g.nodes:
             for name in captured(node.source) if node.source is not None else ():
-                if isinstance(self.facts.tags.get(name), Wide):
+                if isinstance(self.facts.tags.get(name), (Wide, Distinct)):
                     place = f"a subgraph of {node.op_type} {node.name!r}"
                     raise CannotReplicate(f"{place} reads {name!r}, which would be wide")
         for out in [tensor for tensor in g.outputs if self.wide(tensor) is not None]:
