@@ -174,7 +174,7 @@ class Graph:
             op: its type, of ONNX' own domain unless `like` is given and of the same type.
             inputs: what it reads; None for an optional input that is absent.
             attrs: its attributes.
-            like: a node whose name, documentation and metadata it takes over.
+            like: a node whose name, documentation and metadata it takes over (a second one, another name).
             name: a hint for its name where `like` is absent.
             outputs: how many.
 
@@ -185,7 +185,8 @@ class Graph:
             if tensor is not None and not isinstance(tensor, (Variable, Constant)):
                 hint = "give one of its .outputs" if isinstance(tensor, Node) else "store it with g.constant"
                 raise TypeError(f"operand {place} of {op} is a {type(tensor).__name__}, no tensor: {hint}")
-        hint = like.name if like is not None else self.fresh(name or op)
+        again = like is not None and any(each.name == like.name for each in self.beside)
+        hint = like.name if like is not None and not again else self.fresh(like.name if like else name or op)
         made = [Variable(self.fresh(f"{hint}/out")) for _ in range(outputs)]
         read = [Variable("") if tensor is None else tensor for tensor in inputs]
         source = like.source if like is not None else None

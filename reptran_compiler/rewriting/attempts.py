@@ -84,9 +84,7 @@ class Attempts:
         def attempt() -> Application:
             watch = Watch(self.graph, self.graph.nodes) if self.paranoid else Watch.around(found)
             try:
-                made = self._built(rule, found)
-                if self.paranoid:
-                    self._see_repeatable(made)
+                made = self._twice(rule, found) if self.paranoid else self._built(rule, found)
                 if self.check:
                     self._execute(made)
             finally:
@@ -167,23 +165,24 @@ class Attempts:
                 found.require(False, "is a graph output and would lose its name", was)
         return made
 
-    def _see_repeatable(self, made: Application) -> None:
-        """See that a rule writes the same once more, and something else than what was there.
+    def _twice(self, rule: Rule, found: Match) -> Application:
+        """What a rule writes for a match, called twice.
 
         Raises:
-            Refused: it does not.
+            Refused: it does not write the same twice, or it writes what was there.
         """
-        rule = made.rule
         with self.graph.rehearsal():
-            try:
-                again = self._built(rule, replace(made.match, names=[]))
-            except RequirementNotMet as no:
-                raise Refused(f"{made.place} turns down at a second call what it took at the first: {no}", rule) from no
-            again.made = {id(node) for node in self.graph.beside}
-            if again.what_it_writes != made.what_it_writes:
-                raise Refused(f"{made.place} writes something else when it is called a second time", rule)
+            first = self._built(rule, replace(found, names=[]))
+            written = first.what_it_writes
+        try:
+            made = self._built(rule, found)
+        except RequirementNotMet as no:
+            raise Refused(f"{first.place} turns down at a second call what it took at the first: {no}", rule) from no
+        if made.what_it_writes != written:
+            raise Refused(f"{made.place} writes something else when it is called a second time", rule)
         if rule.effect.kind == Preserves.kind and not any(made.tags) and made.repeats:
             raise Refused(f"{made.place} reports a rewrite, and what it wrote is what was there", rule)
+        return made
 
     def _execute(self, made: Application) -> None:
         """Run the declared effect and count the declared cost, once for each distinct application."""

@@ -93,7 +93,7 @@ class Engine:
         half = b""
         for turn in range(1, _ROUNDS + 1):
             self._refresh()
-            with self._watched([rule]):
+            with self._watched([rule]), self._tidied():
                 count = sum(self._try(rule, node) is not None for node in list(self.graph.nodes) if self._alive(node))
             total += count
             if not count:
@@ -124,7 +124,7 @@ class Engine:
             Refused: as `fixpoint` does.
         """
         self._refresh()
-        with self._watched(rules):
+        with self._watched(rules), self._tidied():
             left = self._walked(rules, context)
         self.graph.tidy()
         return left
@@ -152,6 +152,15 @@ class Engine:
         return left
 
     @contextmanager
+    def _tidied(self) -> Iterator[None]:
+        """Drop what was replaced where a block ends in a refusal, too: the graph can be used still."""
+        try:
+            yield
+        except BaseException:
+            self.graph.tidy()
+            raise
+
+    @contextmanager
     def _watched(self, rules: Sequence[Rule]) -> Iterator[None]:
         """See that in a block no operator is edited but by what rules report; where they are the compiler's own, in
         the test mode only."""
@@ -163,6 +172,7 @@ class Engine:
             try:
                 watch.see_but(self._touched)
             except EditedInPlace as error:
+                self.graph.tidy()
                 names = " or ".join(f"rule {rule.name!r}" for rule in strange[:_NAMED])
                 raise Refused(f"{names}: {error}", strange[0]) from None
 
@@ -223,6 +233,10 @@ class Engine:
         for inner, taking in made.match.names:
             inner.name, taking.name = taking.name, inner.name
         self.graph.prune(made.match.root)
+        left = {node.name for node in made.match.nodes if not node.gone}
+        for node in fresh:
+            if node.name in left:
+                node.name = self.graph.fresh(node.name)
 
 
 __all__ = ["ANY", "Context", "Engine", "Refused", "RuleReport", "Walk"]

@@ -15,11 +15,17 @@ class EditedInPlace(Exception):
 
 
 class Watch:
-    """Operators of a graph as they are, the names and readers of their tensors, and the graph's own lists."""
+    """Operators of a graph as they are, the names and readers of their tensors, and the graph's own lists.
 
-    def __init__(self, graph: Graph, nodes: Iterable[Node]) -> None:
+    Args:
+        graph: the graph.
+        nodes: the operators.
+        sources: whether to watch the file's nodes, too, that they stem from.
+    """
+
+    def __init__(self, graph: Graph, nodes: Iterable[Node], *, sources: bool = True) -> None:
         self._graph = graph
-        self._kept = [_Kept.of(node) for node in {id(node): node for node in nodes}.values()]
+        self._kept = [_Kept.of(node, sources) for node in {id(node): node for node in nodes}.values()]
         self._frame = _Frame.of(graph)
 
     @classmethod
@@ -27,7 +33,7 @@ class Watch:
         """A watch over a match: its operators, those that it reads from, and those that read its root."""
         makers = (maker for node in found.nodes for tensor in node.inputs for maker in tensor.inputs)
         readers = (reader for tensor in found.root.outputs for reader in tensor.outputs)
-        return cls(found.graph, (*found.nodes, *makers, *readers))
+        return cls(found.graph, (*found.nodes, *makers, *readers), sources=False)
 
     def see(self) -> None:
         """See that nothing was edited; operators may have been built beside the graph.
@@ -37,12 +43,14 @@ class Watch:
         """
         beside = {id(node) for node in self._graph.beside}
         words = self._frame.edited(self._graph)
-        for each in self._kept:
-            words = words or each.edited() or each.read_elsewhere(beside)
+        words = words or next((said for each in self._kept if (said := each.edited())), "")
+        words = words or next((said for each in self._kept if (said := each.read_elsewhere(beside))), "")
         if words:
             self._graph.adopt(())
             for each in self._kept:
-                each.undo()
+                each.undo_operator()
+            for each in self._kept:
+                each.undo_readers()
             self._frame.undo(self._graph)
             raise EditedInPlace(words)
 
@@ -53,10 +61,12 @@ class Watch:
             EditedInPlace: one was. It is undone.
         """
         edited = [each for each in self._kept if id(each.node) not in touched and each.edited() and self._needs(each)]
+        words = [each.edited() for each in edited]
         for each in edited:
             each.undo_operator()
         if edited:
-            raise EditedInPlace(f"it edits the operator {edited[0].name!r}, which is not of the match")
+            place = f"it edits the operator {edited[0].name!r}, which is not of the match"
+            raise EditedInPlace(words[0] if "file's" in words[0] else place)
 
     def _needs(self, kept: _Kept) -> bool:
         return any(tensor.outputs or self._graph.is_output(tensor) for tensor in kept.outputs)
@@ -113,15 +123,18 @@ class _Kept:
     outputs: list[Tensor]
     names: list[str]
     readers: list[tuple[Tensor, list[Node]]]
+    source: bytes | None
 
     @classmethod
-    def of(cls, node: Node) -> _Kept:
+    def of(cls, node: Node, sources: bool) -> _Kept:
         attrs = {name: _copy(value) for name, value in node.attrs.items()}
         inputs, outputs = list(node.inputs), list(node.outputs)
         tensors = (*inputs, *outputs)
         # What a stored tensor is read by is left out: many share one, and nothing depends on it.
         readers = [(t, list(t.outputs)) for t in tensors if not isinstance(t, Constant) and t.name]
-        return cls(node, node.name, node.op, node.domain, attrs, inputs, outputs, [t.name for t in tensors], readers)
+        names = [tensor.name for tensor in tensors]
+        source = node.source.SerializeToString() if sources and node.source is not None else None
+        return cls(node, node.name, node.op, node.domain, attrs, inputs, outputs, names, readers, source)
 
     def edited(self) -> str:
         """What of the operator is not as it was, in words."""
@@ -134,7 +147,13 @@ class _Kept:
             and _same(dict(node.attrs), self.attrs)
         )
         build = "build a new one with g.node(..., like=...) and return its output"
-        return "" if same else f"it edits the operator {self.name!r} in place: {build}"
+        if not same:
+            return f"it edits the operator {self.name!r} in place: {build}"
+        return f"it edits the file's node {self.name!r}: .source is for reading alone" if self._source_edited() else ""
+
+    def _source_edited(self) -> bool:
+        source = self.node.source
+        return self.source is not None and source is not None and source.SerializeToString() != self.source
 
     def read_elsewhere(self, beside: Collection[int]) -> str:
         """Which tensor has other readers than it had, operators beside the graph left out, in words."""
@@ -145,17 +164,19 @@ class _Kept:
 
     def undo_operator(self) -> None:
         """Make the operator what it was."""
+        if not self.edited():
+            return
         node = self.node
         node.name, node.op, node.domain = self.name, self.op, self.domain
         node.attrs = {name: _copy(value) for name, value in self.attrs.items()}
         node.inputs, node.outputs = self.inputs, self.outputs
         for tensor, name in zip((*self.inputs, *self.outputs), self.names, strict=True):
             tensor.name = name
+        if self.source is not None and node.source is not None and self._source_edited():
+            node.source.ParseFromString(self.source)
 
-    def undo(self) -> None:
-        """Make the operator and its tensors what they were, and who reads them."""
-        if self.edited():
-            self.undo_operator()
+    def undo_readers(self) -> None:
+        """Let the operator's tensors be read by those that read them, once all operators are what they were."""
         for tensor, readers in self.readers:
             list.clear(tensor.outputs)
             list.extend(tensor.outputs, readers)

@@ -196,7 +196,11 @@ def build(pattern: Callable[..., Operator | Either]) -> Operator | Either:
 
 def _see_parts(parts: tuple[Any, ...]) -> None:
     """Raise `TypeError` where a part of a pattern is none."""
-    for part in parts:
+    stack, seen = list(parts), set[int]()
+    while stack:
+        part = stack.pop()
         if not isinstance(part, (Operand, Operator, Either)):
             raise TypeError(f"its pattern has the part {part!r}: operands are p.any(), p.const() or parameters")
-        _see_parts(part.choices if isinstance(part, Either) else part.inputs if isinstance(part, Operator) else ())
+        if id(part) not in seen:
+            seen.add(id(part))
+            stack += part.choices if isinstance(part, Either) else part.inputs if isinstance(part, Operator) else ()

@@ -143,7 +143,13 @@ def special_points(model: ModelProto, least: float = 0.0) -> list[float]:
     numbers += [float(a.f) for node in model.graph.node for a in node.attribute if a.type == a.FLOAT]
     most = _LARGEST_LARGE if least else _LARGEST_POINT
     near = [number for number in dict.fromkeys(numbers) if least <= abs(number) <= most]
-    return [point for number in near[:_MOST_SCALARS] for point in (number, 1.25 * number, 0.75 * number)]
+    return [point for number in near[:_MOST_SCALARS] for point in _around(number)]
+
+
+def _around(number: float) -> tuple[float, ...]:
+    """A number, the next ones in float32, and others on both sides."""
+    up, down = (float(np.nextafter(np.float32(number), np.float32(to))) for to in (np.inf, -np.inf))
+    return number, 1.25 * number, 0.75 * number, up, down
 
 
 def _walk(outputs: Sequence[Tensor], stop: Callable[[Tensor], bool]) -> tuple[list[Node], set[int]]:

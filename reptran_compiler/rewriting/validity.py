@@ -29,7 +29,7 @@ def flaw(found: Match, new: Sequence[Tensor], *, names: bool = True) -> str:
     operands = {id(tensor) for node in found.nodes for tensor in node.inputs}
     outer = [t for t in read if t.inputs and id(t.inputs[0]) not in beside and id(t) not in operands]
     circle = _circle(written, beside) or _behind(found.root, [t for t in outer if id(t.inputs[0]) not in inside])
-    return circle or (_taken_name(graph, written) if names else "")
+    return circle or (_taken_name(found, written) if names else "")
 
 
 def _written(new: Sequence[Tensor], beside: Mapping[int, Node]) -> list[Node]:
@@ -91,15 +91,22 @@ def _behind(root: Node, read: Iterable[Tensor]) -> str:
     return ""
 
 
-def _taken_name(graph: Graph, written: Sequence[Node]) -> str:
-    """Which tensor that a rule made has the name of another one, in words."""
+def _taken_name(found: Match, written: Sequence[Node]) -> str:
+    """Which operator or tensor that a rule made has the name of another one, in words."""
+    graph = found.graph
+    own = {node.name for node in found.nodes} | graph.recent
+    labels = {node.name for node in written} - own
+    label = next((node.name for node in graph.nodes if labels and node.name in labels and not node.gone), None)
+    if label is not None:
+        return f"it calls an operator {label!r}, as another one is called: names come from g.node"
     made = {id(t): t for node in written for t in node.outputs if t.name}
     made |= {id(t): t for node in written for t in node.inputs if isinstance(t, Constant)}
     names = {tensor.name for tensor in made.values()}
     if len(names) == len(made) and names <= graph.recent:
         return ""
     owners: dict[str, int] = {}
-    of_nodes = (tensor for node in (*graph.nodes, *written) for tensor in (*node.inputs, *node.outputs))
+    nodes = (node for node in (*graph.nodes, *written) if not node.gone)
+    of_nodes = (tensor for node in nodes for tensor in (*node.inputs, *node.outputs))
     for tensor in (*graph.inputs, *graph.outputs, *of_nodes):
         twice = tensor.name and owners.setdefault(tensor.name, id(tensor)) != id(tensor)
         if twice and (id(tensor) in made or owners[tensor.name] in made):
