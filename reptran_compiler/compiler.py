@@ -48,6 +48,7 @@ def compile_model(
     dims: Mapping[str, int] | None = None,
     batches: Sequence[int] | None = None,
     threads: int = 1,
+    reproducer: PathLike | None = None,
     paranoid: bool = False,
     rule_seconds: float = 60.0,
     seed: int = 0,
@@ -79,6 +80,7 @@ def compile_model(
         dims: sizes for runs of dynamic axes other than the batch, by the axis' name, or as "INPUT:AXIS".
         batches: batch sizes to verify with; 2 and 3 when absent.
         threads: threads of onnxruntime.
+        reproducer: a new or empty folder, to which a failure writes the smallest model that shows it, with a script.
         paranoid: whether rules are called in the test mode: slower, it finds rules that do something else than they
             report, and those that do another thing when they are called again.
         rule_seconds: how long each function of a rule may take.
@@ -108,7 +110,7 @@ def compile_model(
         paranoid=paranoid,
         rule_seconds=rule_seconds,
     )
-    return Compilation(
+    compilation = Compilation(
         model=model,
         options=options,
         outputs=Outputs(output, map_file, report_file, dump_dir, external_data, dry_run),
@@ -118,4 +120,14 @@ def compile_model(
         seed=seed,
         verify=verify,
         step=progress,
-    ).run()
+    )
+    if reproducer is None:
+        return compilation.run()
+    from reptran_compiler.reproducer import check_folder, write_reproducer
+
+    check_folder(reproducer)
+    try:
+        return compilation.run()
+    except Exception as error:
+        write_reproducer(compilation, error, reproducer)
+        raise

@@ -54,7 +54,7 @@ def transform(model: ModelProto, options: Options, scratch: Scratch | None = Non
         found = canonicalise(model, options, [rule for rule in rules if rule.phase == "canonicalise"], scratch)
         if strange and digest_of(model) != given:
             names = " or ".join(f"rule {rule.name!r}" for rule in strange)
-            raise Refusal(f"{names} edits the source model itself: .source is for reading alone")
+            raise Refusal(f"{names} edits the source model itself: .source is for reading alone", rule=strange[0].name)
         excluded = _named(options.exclude, found.layers, "--exclude")
         included = _named(options.include, found.layers, "--include")
         plan = Plan(options.beta, options.scope, options.fc, excluded - included, included, found.binary)
@@ -225,7 +225,7 @@ def _blamed(error: Refused) -> Refusal:
     if error.application is not None:
         made = error.application
         regions = {"refused-before": made.before_region.model, "refused-after": made.after_region.model}
-    return Refusal(str(error), 4 if is_built_in(error.rule) else 1, regions)
+    return Refusal(str(error), 4 if is_built_in(error.rule) else 1, regions, error.rule.name)
 
 
 __all__ = ["LayerPlan", "Options", "Refusal", "Transformation", "available_rules", "transform"]

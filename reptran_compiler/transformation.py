@@ -51,10 +51,18 @@ class Refusal(Exception):
     Attributes:
         exit_code: 1 (nothing to do, or a check failed), 2 (bad input) or 4 (a built-in rule is wrong).
         reproducer: models of the region that a rule changed, by file name; empty where no rule is at fault.
+        rule: the name of the rule that is at fault; "" where none is.
     """
 
-    def __init__(self, message: str, exit_code: int = 1, reproducer: Mapping[str, ModelProto] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        exit_code: int = 1,
+        reproducer: Mapping[str, ModelProto] | None = None,
+        rule: str = "",
+    ) -> None:
         super().__init__(message)
+        self.rule = rule
         self.exit_code = exit_code
         self.reproducer = dict(reproducer or {})
 

@@ -49,6 +49,7 @@ class Arguments:
     json: str | None
     map: str | None
     dump_dir: str | None
+    reproducer: str | None
     threads: int
     seed: int
     quiet: bool
@@ -88,6 +89,7 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
         json=found.json,
         map=found.map,
         dump_dir=found.dump_dir,
+        reproducer=found.reproducer,
         threads=found.threads,
         seed=found.seed,
         quiet=found.quiet,
@@ -113,6 +115,8 @@ def check(arguments: Arguments) -> None:
         raise UsageError("a MODEL is needed: an ONNX file, or - for standard input")
     if arguments.output is None and not arguments.dry_run and arguments.explain is None:
         raise UsageError("an output is needed: -o OUT, or --dry-run to write none")
+    if arguments.reproducer is not None and arguments.model == "-":
+        raise UsageError("--reproducer reads the model again: MODEL has to be a file")
     if arguments.passes == ():
         raise UsageError("--passes names no pass")
     streams = [path for path in (arguments.output, arguments.json, arguments.map) if path == "-"]
@@ -170,6 +174,9 @@ def _add_reports(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--map", metavar="FILE", help="write where each weight went, as JSON")
     group.add_argument(
         "--dump-dir", metavar="DIR", help="write the canonical source, the specification and every stage"
+    )
+    group.add_argument(
+        "--reproducer", metavar="DIR", help="on a failure, write the smallest model that shows it, with a script"
     )
     group.add_argument("-q", "--quiet", action="store_true", help="print errors only")
     group.add_argument(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
 from reptran_compiler.cli.arguments import Arguments, parse
@@ -62,7 +63,7 @@ def _compile(arguments: Arguments, command: Command) -> int:
     if arguments.output == STREAM and not arguments.dry_run and sys.stdout.isatty():
         return command.stop("standard output is a terminal: redirect it to a file, or name one with -o", 2)
     try:
-        with progress(make_console(stderr=True), quiet=arguments.quiet) as step:
+        with _reproduced(arguments), progress(make_console(stderr=True), quiet=arguments.quiet) as step:
             result = compilation(arguments, step).run()
     except VerificationFailed as error:
         _report(error.summary, arguments)
@@ -76,6 +77,30 @@ def _compile(arguments: Arguments, command: Command) -> int:
     if arguments.verbose and not arguments.quiet and result.transformation is not None:
         _report_passes(result.transformation, arguments)
     return 0
+
+
+@contextmanager
+def _reproduced(arguments: Arguments) -> Iterator[None]:
+    """Where a block ends in a fault, write a reproducer, if one is wanted, and say so; the exception goes on."""
+    if arguments.reproducer is None:
+        yield
+        return
+    from reptran_compiler.cli.options import compilation
+    from reptran_compiler.reporting import silent
+    from reptran_compiler.reproducer import check_folder, write_reproducer
+
+    check_folder(arguments.reproducer)
+    try:
+        yield
+    except Exception as error:
+        try:
+            written = write_reproducer(compilation(arguments, silent), error, arguments.reproducer)
+            found = "" if written is None else str(written)
+        except Exception as problem:  # noqa: BLE001 - the failure that the user asked about comes first
+            found = f"no reproducer: {type(problem).__name__}: {' '.join(str(problem).split())}"
+        if found:
+            print(f"reptran-compile: {found}", file=sys.stderr)
+        raise
 
 
 def _report(summary: Summary, arguments: Arguments) -> None:

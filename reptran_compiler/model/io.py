@@ -245,7 +245,7 @@ def _stored_bytes(tensor: TensorProto) -> int:
         return -1
     if name == "STRING" or min(tensor.dims, default=0) < 0:
         return -1
-    return -(-math.prod(tensor.dims) * bits // 8)
+    return int(-(-math.prod(tensor.dims) * bits // 8))
 
 
 def why(error: BaseException) -> str:

@@ -190,7 +190,7 @@ def _full(error: OSError) -> BadInput:
 
 def _stated_bytes(tensor: TensorProto) -> int:
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    return dtype.itemsize * math.prod(tensor.dims)
+    return int(dtype.itemsize * math.prod(tensor.dims))
 
 
 def _element_type(values: Array) -> int:
