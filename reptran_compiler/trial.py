@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from reptran_compiler.errors import BadInput
 from reptran_compiler.runtime import (
@@ -42,6 +43,7 @@ _CHANGES: tuple[Callable[[int], int], ...] = (
     lambda size: size + 32,
     lambda size: 2 * size,
 )
+_RARE = MappingProxyType({"float64": TensorProto.DOUBLE, "bfloat16": TensorProto.BFLOAT16})
 _GUESSES = (32, 64, 224, 128, 256, 16, 28, 8, 4, 1)
 
 
@@ -94,7 +96,7 @@ def try_source(
     except CannotFeed as error:
         raise BadInput(f"the model's inputs cannot be fed: {error}") from None
     except RuntimeFailure as error:
-        raise BadInput(f"the model does not load in onnxruntime: {error}") from None
+        raise BadInput(f"the model does not load in onnxruntime: {error}{_hint(model)}") from None
     given = dict(dims or {})
     _check_names(specs, given)
     missing = _missing(specs, given)
@@ -214,6 +216,14 @@ def _axes(specs: Sequence[InputSpec], batch: set[int | str | None]) -> Iterator[
                 yield size
             elif size is None:
                 yield f"{spec.name}:{axis}"
+
+
+def _hint(model: ModelProto) -> str:
+    """What to do about a model whose numbers are of a type that few operators have kernels for."""
+    kinds = {value.type.tensor_type.elem_type for value in model.graph.input}
+    kinds |= {tensor.data_type for tensor in model.graph.initializer}
+    rare = [name for name, kind in _RARE.items() if kind in kinds]
+    return f" (it holds {' and '.join(rare)}, which few of its operators take: export it in float32)" if rare else ""
 
 
 def _check_opset(model: ModelProto) -> None:

@@ -36,8 +36,8 @@ def check_structure(model: ModelProto) -> None:
 
     It has outputs, and nodes, but no more than `MOST_NODES` of them, functions counted where they are called; subgraphs
     are nested no deeper than `DEEPEST`; stated types exist; functions do not call themselves, nor stand for ONNX' own
-    operators; the attributes of a node have names of their own, and values; stored tensors have names of their own, hold as many
-    elements as their dims say, no NaN, and no infinity where they are factors.
+    operators; the attributes of a node have names of their own, and values; stored tensors have names of their own,
+    hold as many elements as their dims say, no NaN, and no infinity where they are factors.
 
     Raises:
         Malformed: it is not.

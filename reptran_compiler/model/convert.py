@@ -55,7 +55,7 @@ def import_model(model: ModelProto, scratch: Scratch | None = None) -> Graph:
     copy_fields(model, shell, without=("graph",))
     tensors: dict[str, Tensor] = {}
     for stored in proto.initializer:
-        tensors[stored.name] = constant = Constant(stored.name, gs.ir.tensor.LazyValues(stored))
+        tensors[stored.name] = constant = Constant(stored.name, _values(stored))
         constant.source = stored
     inputs: list[Tensor] = []
     for value in proto.input:
@@ -158,6 +158,12 @@ def _constants(graph: Graph) -> dict[str, Constant]:
             raise ValueError(f"two constants are called {tensor.name!r}")
         found.setdefault(tensor.name, tensor)
     return found
+
+
+def _values(stored: TensorProto) -> Any:
+    """What a constant holds: read when it is asked for, unless graphsurgeon would read another type than is stored."""
+    known = np.dtype(helper.tensor_dtype_to_np_dtype(stored.data_type)).isbuiltin == 1
+    return gs.ir.tensor.LazyValues(stored) if known else numpy_helper.to_array(stored)
 
 
 def _unchanged(constant: Constant) -> TensorProto | None:

@@ -15,6 +15,7 @@ from reptran_compiler.replication.facts import WideFacts, as_ints
 from reptran_compiler.replication.roles import Roles, find_roles, stem_end
 from reptran_compiler.replication.state import Distinct, Wide
 from reptran_compiler.rewriting import CannotContinue, Match
+from reptran_compiler.runtime import is_float
 
 Array = NDArray[Any]
 
@@ -276,8 +277,14 @@ class Copies:
             CannotReplicate: copies of integers or booleans may differ.
         """
         dtype = self.facts.source(tensor).dtype
-        if np.issubdtype(dtype, np.floating):
-            return g.node("Mean", self._cut(g, tensor, state), name=f"{tensor.name}/Mean").outputs[0]
+        if is_float(dtype):
+            parts = self._cut(g, tensor, state)
+            if dtype != np.float64:
+                return g.node("Mean", parts, name=f"{tensor.name}/Mean").outputs[0]
+            # onnxruntime has no Mean of float64.
+            total = g.node("Sum", parts, name=f"{tensor.name}/Sum").outputs[0]
+            beta = g.constant(f"{tensor.name}/beta", np.asarray(self.beta, dtype))
+            return g.node("Div", [total, beta], name=f"{tensor.name}/Mean").outputs[0]
         if not state.equal:
             raise CannotReplicate(f"the copies of {tensor.name!r} ({dtype}) may differ, and one value is needed")
         return self._cut(g, tensor, state)[0]
