@@ -349,6 +349,14 @@ def test_another_interface_ends_the_checks() -> None:
     assert [check.word for check in made.checks] == ["failed", "skipped", "skipped", "skipped"]
 
 
+def test_a_parameter_that_can_be_fed_fails() -> None:
+    """A graph input with a default: whoever runs the file could put other weights in their place."""
+    model = rep("plain")
+    name = of("one")
+    model.graph.input.append(helper.make_tensor_value_info(name, 1, stored(model, name).shape))
+    assert repr(name) in failed(verify_pair(original("plain"), model), "file")
+
+
 def test_a_file_that_does_not_run_fails() -> None:
     model = rep("plain")
     model.graph.node.append(helper.make_node("NoSuchOperator", ["input"], ["more"]))

@@ -20,6 +20,7 @@ from reptran_compiler.gate.layers import layer_checks
 from reptran_compiler.gate.trained import parameter_failures
 from reptran_compiler.gate.transplant import renamed, transplanted
 from reptran_compiler.judging import Judgement, judge
+from reptran_compiler.model.convert import INITIALIZERS_ARE_NO_INPUTS
 from reptran_compiler.model.io import Source
 from reptran_compiler.pipeline import Options, Refusal, Transformation
 from reptran_compiler.reporting import Check, Step, Verification
@@ -110,6 +111,12 @@ class Pair:
             self.rep.model, self.original.model, batches=self.trial.batches, dims=self.trial.dims
         )
         failures = [str(failure) for failure in report.failures]
+        known = {value.name for value in self.original.model.graph.input}
+        failures += [
+            f"graph input {value.name!r} has a default value, and the original has no such input"
+            for value in self.rep.model.graph.input
+            if value.name not in known and self.rep.model.ir_version >= INITIALIZERS_ARE_NO_INPUTS
+        ]
         try:
             ProtoGraph(self.rep.model)
         except MalformedGraph as error:
