@@ -112,10 +112,11 @@ class Pair:
         )
         failures = [str(failure) for failure in report.failures]
         known = {value.name for value in self.original.model.graph.input}
+        stored = {tensor.name for tensor in self.rep.model.graph.initializer} - known
         failures += [
             f"graph input {value.name!r} has a default value, and the original has no such input"
             for value in self.rep.model.graph.input
-            if value.name not in known and self.rep.model.ir_version >= INITIALIZERS_ARE_NO_INPUTS
+            if value.name in stored and self.rep.model.ir_version >= INITIALIZERS_ARE_NO_INPUTS
         ]
         try:
             ProtoGraph(self.rep.model)
