@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, cast
 
+import numpy as np
 from onnx import ModelProto
 
 from reptran_compiler.pipeline import Options, Transformation
 from reptran_compiler.reporting import Step, VerificationSummary, silent
-from reptran_compiler.runtime import Level
+from reptran_compiler.runtime import Level, tolerance
 from reptran_compiler.verification import (
     EquivalenceReport,
     Failure,
@@ -25,9 +26,6 @@ from reptran_compiler.verification import (
     check_well_formed,
     find_degenerate,
 )
-
-#: The largest relative error that float32 is allowed between two cuts.
-TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ class Judgement:
             pairs_required=sum(report.coverage.required for report in self.reports),
             worst_error=worst.relative,
             worst_tensor=worst.tensor,
-            tolerance=TOLERANCE,
+            tolerance=worst.tolerance or tolerance(np.float32),
             batches=self.law.batches,
             randomised=self.randomised_law is not None,
             failure=failures[0] if failures else "",

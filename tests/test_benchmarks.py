@@ -15,7 +15,7 @@ from onnx import ModelProto, numpy_helper  # noqa: E402
 from torch import nn  # noqa: E402
 
 import models  # noqa: E402
-from benchmarks import reactnet_a, speed, zoo  # noqa: E402
+from benchmarks import false_alarms, reactnet_a, sensitivity, speed, zoo  # noqa: E402
 from benchmarks.agreement import agree  # noqa: E402
 from reptran_compiler import compile_model  # noqa: E402
 
@@ -81,6 +81,49 @@ def test_a_row_that_fails_says_why_and_ends_in_1(tmp_path: Path, monkeypatch: py
     assert "2 compilations, 0 pass, 2 fail." in lines
     rows = [line.replace("\\|", "") for line in lines if line.startswith("| reactnet-tiny")]
     assert [row.count("|") for row in rows] == [len(zoo.HEAD) + 1] * 2
+
+
+def test_twenty_seeds_cover_every_way_to_run() -> None:
+    """Each level of onnxruntime with each number of threads and each batch; every export and beta."""
+    found = [each for each in false_alarms.settings(["bireal-18"], 20, 2) if each.image < 224]
+    assert len({(each.level, each.threads, each.batch) for each in found}) == len(found) == 5 * 2 * 2
+    assert {each.export for each in found} == set(models.VARIANTS)
+    assert {each.beta for each in found} == {2, 4}
+    large = [each for each in false_alarms.settings(["bireal-18"], 20, 2) if each.image == 224]
+    assert len({each.level for each in large}) == len(large) == 2
+
+
+def test_a_refusal_of_what_is_right_is_listed_and_ends_in_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def perform(setting: false_alarms.Setting) -> false_alarms.Row:
+        failure = "" if setting.seed else "the result: [fold-bn] 1 instead of 2"
+        return false_alarms.Row(setting, (0.0, 1e-7), (0.25,), failure=failure)
+
+    monkeypatch.setattr(false_alarms, "run_apart", perform)
+    file = tmp_path / "alarms.md"
+    assert false_alarms.main(["--networks", "reactnet-tiny", "--seeds", "3", "--paper", "0", "-o", str(file)]) == 1
+    text = file.read_text()
+    assert "3 correct compilations judged, 1 refused." in text
+    assert "- reactnet-tiny seed 0 (dynamo, image 32, beta 2, disable, 1 threads, batch 3): the result" in text
+    row = next(line for line in text.splitlines() if line.startswith("| reactnet-tiny"))
+    assert row.count("|") == len(false_alarms.HEAD) + 1
+
+
+def test_a_correct_compilation_is_judged_with_full_optimisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(false_alarms, "EXPORTS", ("torchscript",) * 5)
+    row = false_alarms.perform(false_alarms.Setting("reactnet-tiny", 4, 32))
+    assert row.setting.level.value == "all" and not row.failure
+    assert len(row.relative) > 20 and 0 < max(row.strains) < 1
+
+
+def test_a_mistake_that_is_not_seen_ends_in_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [sensitivity.Row("w", "Mul", 0.5, 10), sensitivity.Row("v", "Add", 1e-9, None)]
+    monkeypatch.setattr(sensitivity, "measure", lambda *_: rows)
+    assert sensitivity.main([]) == 1
+    assert "| v | Add | 1e-09 | none |" in capsys.readouterr().out
+    monkeypatch.setattr(sensitivity, "measure", lambda *_: rows[:1])
+    assert sensitivity.main([]) == 0
 
 
 def _costs() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from tiny_networks import plain
 from reptran_compiler.pipeline import Options, transform
 from reptran_compiler.runtime import Magnitude, compare, random_feeds, run
 from reptran_compiler.verification import SpecOptions, check_equivalent, check_law
+from reptran_compiler.verification import magnitudes as magnitudes_module
 from reptran_compiler.verification.magnitudes import magnitudes
 
 Array = NDArray[np.float32]
@@ -111,6 +112,12 @@ def test_magnitudes_follow_every_operator_that_they_know() -> None:
     assert found["Concat"].values.tolist() == [[8, 10, 8, 10]]
     assert found["Sigmoid"].values.tolist() == [[9, 11, 9, 11]]
     assert found["Div"].values.tolist() == found["Sigmoid"].values.tolist()
+
+
+def test_large_parameters_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = plain()
+    monkeypatch.setattr(magnitudes_module, "MOST_BYTES", 1000)
+    assert not magnitudes(model, random_feeds(model, batch=2), ["stem", "stem.bn"])
 
 
 def test_a_difference_is_measured_by_the_terms() -> None:

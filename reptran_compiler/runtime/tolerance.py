@@ -1,16 +1,18 @@
 """How closely two tensors must agree, and whether they do.
 
-Two evaluation orders of one formula differ by rounding. Errors are measured against the largest value of the
-tensor, since sums of many terms round relative to their terms and not to their result.
+Two evaluation orders of one formula differ by rounding. Two limits hold at once (docs/tolerances.md derives them):
 
-* float32 and float64: a sum of K terms in another order moves by about sqrt(K) to K unit roundoffs u of its
-  largest term. With the K of real layers (up to 25088, the first linear layer of a VGG) and the few operators
-  between two cuts, 2**10 u = 6e-5 is never reached honestly (1e-5 is already rare) and every planted mistake
-  lies far above; the ceiling of 1e-4 is kept for float32, and the same number of roundoffs (1678) gives
-  1.9e-13 for float64, rounded up to 1e-12.
-* float16 and bfloat16: sums are accumulated in float32 and rounded once an operator, so the error is a small
-  number of operators times u = 2**-11 or 2**-9. Sixteen operators lie between two cuts at most in practice:
-  2**-7 and 2**-5.
+* of a tensor's largest value: the error model below, which every comparison has;
+* of what each number is computed from (`Magnitude`): that limit is a thousand times closer where numbers are small, and
+  is known wherever `verification.magnitudes` follows the operators.
+
+With u the unit roundoff and K the terms of a sum:
+
+* float32 and float64: a sum in another order moves by about sqrt(K) to K roundoffs of its largest term, u = 2**-24 and
+  2**-53. With K up to 25088 (the first linear layer of a VGG) and the operators between two cuts 1e-4, which is 1678 u,
+  is never reached honestly; as many are 1.9e-13 in float64, rounded up to 1e-12.
+* float16: onnxruntime adds up in float32 and rounds once an operator, u = 2**-11; sixteen roundings are 2**-7.
+* bfloat16: onnxruntime's CPU provider casts from and to it and computes nothing in it; eight roundings, 2**-5.
 * integers and booleans: exact.
 """
 

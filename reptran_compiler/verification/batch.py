@@ -23,6 +23,7 @@ from reptran_compiler.runtime import (
     probe,
     random_feeds,
     tensor_facts,
+    tolerance,
 )
 from reptran_compiler.verification.bends import find_bends, layer_inputs
 from reptran_compiler.verification.copies import CannotSpecify, UnequalIntegers
@@ -402,7 +403,7 @@ class BatchRun:
         required = name in self.pairs.required
         (self.findings.compared if required else self.findings.others).add(name)
         if comparison.ok:
-            self.findings.worst = self.findings.worst.or_worse(comparison.relative, name)
+            self.findings.worst = self.findings.worst.or_worse(comparison.relative, name, tolerance(expected.dtype))
             known = self.findings.distances.get(name, Distance())
             self.findings.distances[name] = known.or_worse(comparison.relative, comparison.strain)
             return

@@ -286,7 +286,7 @@ class _Run:
             return
         result = compare(actual, expected, magnitude=magnitude)
         if result.ok:
-            self.findings.worst = self.findings.worst.or_worse(result.relative, name)
+            self.findings.worst = self.findings.worst.or_worse(result.relative, name, tolerance(expected.dtype))
             known = self.findings.distances.get(name, Distance())
             self.findings.distances[name] = known.or_worse(result.relative, result.strain)
             return

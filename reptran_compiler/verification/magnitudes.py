@@ -19,11 +19,14 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from reptran_compiler.runtime import Magnitude, RuntimeFailure, Session, is_float
 from reptran_compiler.verification.cutting import prune
-from reptran_compiler.verification.protograph import NodeView, ProtoGraph
+from reptran_compiler.verification.protograph import NodeView, ProtoGraph, captured
 
 Array = NDArray[np.float32]
 
 _SIZE = "@size"
+
+#: Parameters of so many bytes in all are taken absolute; behind the others of a larger model nothing is known.
+MOST_BYTES = 1 << 29
 
 
 def magnitudes(
@@ -74,6 +77,7 @@ class _Builder:
         self.operators: dict[str, int] = {}
         self._nodes: list[NodeProto] = []
         self._stored: dict[str, TensorProto] = {}
+        self._bytes = 0
         self._plain = set(graph.constants)
         for value in graph.graph.input:
             if value.name not in graph.inputs:
@@ -109,17 +113,23 @@ class _Builder:
         model = self.graph.shell("magnitudes")
         model.graph.node.extend(view.proto for view in self.graph.nodes if view.outputs[0] in self.graph.constants)
         model.graph.node.extend(self._nodes)
-        model.graph.initializer.extend(self.graph.graph.initializer)
-        model.graph.initializer.extend(self._stored.values())
         model.graph.input.extend(value for value in self.graph.graph.input if value.name in self.graph.inputs)
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
-        return prune(model, outputs)
+        prune(model, outputs)
+        read = {name for node in model.graph.node for name in (*node.input, *captured(node))}
+        every = (*self.graph.initializers.values(), *self._stored.values())
+        model.graph.initializer.extend(tensor for tensor in every if tensor.name in read)
+        return model
 
     # What rules are made of.
 
     def size(self, name: str) -> str | None:
         """The magnitude of an operand; None where it has no measure. "" stays ""."""
         if name in self.graph.constants and name not in self.sizes:
+            stored = self.graph.initializers.get(name)
+            self._bytes += len(stored.raw_data) if stored is not None else 0
+            if self._bytes > MOST_BYTES:
+                return None
             self._absolute(name)
         return self.sizes.get(name, None if name else "")
 
@@ -156,7 +166,9 @@ class _Builder:
         return name
 
     def _absolute(self, name: str) -> None:
-        real = self.add("Cast", [name], f"{name}@real", to=TensorProto.FLOAT)
+        stored, real = self.graph.initializers.get(name), name
+        if stored is None or stored.data_type != TensorProto.FLOAT:
+            real = self.add("Cast", [name], f"{name}@real", to=TensorProto.FLOAT)
         self.operators[name] = 0
         self.sizes[name] = self.add("Abs", [real], name + _SIZE)
 

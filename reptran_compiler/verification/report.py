@@ -40,14 +40,16 @@ class Worst:
     Attributes:
         relative: the difference over the tensor's largest value.
         tensor: where.
+        tolerance: what is allowed there, for its dtype; 0 where all pairs are equal.
     """
 
     relative: float = 0.0
     tensor: str = ""
+    tolerance: float = 0.0
 
-    def or_worse(self, relative: float, tensor: str) -> Worst:
+    def or_worse(self, relative: float, tensor: str, tolerance: float) -> Worst:
         """This, or the other if it is larger."""
-        return Worst(relative, tensor) if relative > self.relative else self
+        return Worst(relative, tensor, tolerance) if relative > self.relative else self
 
 
 @dataclass(frozen=True)
