@@ -165,3 +165,11 @@ def test_comparisons() -> None:
     assert not compare(np.array([True, False]), np.array([True, True])).ok
     assert not compare(np.array([2**24 + 1], np.int64), np.array([2**24], np.int64)).ok
     assert compare(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32)).ok
+
+
+def test_every_level_runs_and_agrees() -> None:
+    model = plain()
+    feeds = random_feeds(model, batch=2)
+    plainly = run(model, feeds, ["stem.bn"])["stem.bn"]
+    for level in Level:
+        assert compare(run(model, feeds, ["stem.bn"], level=level)["stem.bn"], plainly).ok
