@@ -32,6 +32,11 @@ class Fault:
     place: str
     message: str
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the message has in quotes: operators and tensors among it."""
+        return tuple(re.findall(r"'([^']*)'", self.message))
+
     def same(self, other: Fault | None) -> bool:
         """Whether another fault is this one."""
         return other is not None and (self.kind, self.place) == (other.kind, other.place)
@@ -54,14 +59,20 @@ def fault_of(error: BaseException) -> Fault | None:
     return Fault(kind, _raised_at(error), message)
 
 
-def fault_in(model: ModelProto, like: Compilation) -> Fault | None:
-    """The fault that a model shows when it is compiled as another one was; None where there is none."""
+def fault_in(model: ModelProto, like: Compilation, *, judged: bool = True) -> Fault | None:
+    """The fault that a model shows when it is compiled as another one was; None where there is none.
+
+    Args:
+        model: the model.
+        like: the compilation of the other one.
+        judged: whether to go on to the judge, and not only as far as rules go.
+    """
     try:
-        if like.verify:
+        if judged:
             replace(like, model=model, outputs=Outputs(), step=silent).run()
         else:
             trial = try_source(model, dims=like.dims, batches=like.batches, threads=like.threads)
-            transform_source(model, replace(like.options, check=False), trial)
+            transform_source(model, replace(like.options, check=like.verify), trial)
     except Exception as error:  # noqa: BLE001 - any exception may be the fault that is looked for
         return fault_of(error)
     return None

@@ -21,7 +21,7 @@ from reptran_compiler.errors import BadInput
 from reptran_compiler.model.io import read_model
 from reptran_compiler.model.writing import write_model
 from reptran_compiler.outputs import PathLike
-from reptran_compiler.pipeline import Options
+from reptran_compiler.pipeline import Options, Refusal
 from reptran_compiler.reproducer.faults import Fault, fault_in, fault_of
 from reptran_compiler.reproducer.shrinking import Shrunk, shrink
 from reptran_compiler.rewriting import Rule
@@ -106,12 +106,17 @@ def write_reproducer(
         return None
     given = compilation.model
     model = given if isinstance(given, ModelProto) else read_model(given).model
-    again = fault.same(fault_in(model, compilation))
+    by_rules = fault.kind == Refusal.__name__ and fault.same(fault_in(model, compilation, judged=False))
+    again = by_rules or fault.same(fault_in(model, compilation))
     count = len(model.graph.node)
     shrunk = Shrunk(model, count, count, 0, True)
     if again:
         shrunk = shrink(
-            model, lambda part: fault.same(fault_in(part, compilation)), dims=compilation.dims, seconds=seconds
+            model,
+            lambda part: fault.same(fault_in(part, compilation, judged=not by_rules)),
+            near=fault.names,
+            dims=compilation.dims,
+            seconds=seconds,
         )
     found = Reproducer(Path(folder), fault, shrunk, again)
     try:

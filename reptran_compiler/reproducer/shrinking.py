@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from onnx import ModelProto, TypeProto
@@ -37,17 +37,20 @@ def shrink(
     model: ModelProto,
     fails: Callable[[ModelProto], bool],
     *,
+    near: Collection[str] = (),
     dims: Mapping[str, int] | None = None,
     seconds: float = 60.0,
 ) -> Shrunk:
     """Leave out as much of a model as can be left out.
 
-    Parts are tried in a fixed order: first what stands behind the guilty operators goes, then runs of operators,
-    shorter and shorter ones, each handed through or fed.
+    Parts are tried in a fixed order: surroundings of the operators that are named, larger and larger ones; where
+    none of them fails, beginnings of the model; then runs of operators go, shorter and shorter ones, each handed
+    through or fed.
 
     Args:
         model: a model that fails.
         fails: whether a part still fails in the same way. It is given models that onnx may refuse.
+        near: names of operators or tensors that the fault may be at.
         dims: sizes of dynamic axes other than the batch.
         seconds: no part is tried later than that.
     """
@@ -57,7 +60,8 @@ def shrink(
     except (CannotFeed, RuntimeFailure):
         return Shrunk(model, count, count, 0, True)
     search = _Search(model, types, fails, time.monotonic() + seconds)
-    search.shorten()
+    if not search.surround(near):
+        search.shorten()
     search.thin_out()
     return Shrunk(search.best, len(search.best.graph.node), count, search.attempts, not search.over)
 
@@ -83,6 +87,28 @@ class _Search:
     def over(self) -> bool:
         """Whether time or attempts are used up."""
         return self.attempts >= _ATTEMPTS or time.monotonic() > self.end
+
+    def surround(self, near: Collection[str]) -> bool:
+        """Keep the surroundings of operators: the smallest that fail. Returns whether some do."""
+        nodes = self.model.graph.node
+        makers = {name: place for place, node in enumerate(nodes) for name in node.output if name}
+        above = [{makers[name] for name in node.input if name in makers} for node in nodes]
+        below: list[set[int]] = [set() for _ in nodes]
+        for place, places in enumerate(above):
+            for maker in places:
+                below[maker].add(place)
+        guilty = {place for place, node in enumerate(nodes) if {node.name, *node.output} & set(near)}
+        upward, around = guilty, guilty
+        for step in range(len(nodes) if guilty else 0):
+            further = upward | _next(upward, above), around | _next(around, above) | _next(around, below)
+            last = further == (upward, around)
+            for some in (upward, around) if last or _is_power(step) else ():
+                if len(some) < len(nodes) and self._try(sorted(some), frozenset()):
+                    return True
+            if last:
+                return False
+            upward, around = further
+        return False
 
     def shorten(self) -> None:
         """Drop what stands last: the shortest beginning that fails, by halving."""
@@ -122,3 +148,12 @@ class _Search:
             return False
         self.kept, self.bypassed, self.best = kept, bypassed, part
         return True
+
+
+def _next(places: Collection[int], neighbours: Sequence[set[int]]) -> set[int]:
+    return {each for place in places for each in neighbours[place]}
+
+
+def _is_power(step: int) -> bool:
+    """Whether a number is 0, 1, 2, 4, 8, and so on."""
+    return step & (step - 1) == 0
