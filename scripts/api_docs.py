@@ -22,6 +22,8 @@ MODULES = (
     "reptran_compiler.rewriting",
     "reptran_compiler.replication",
     "reptran_compiler.verification",
+    "reptran_compiler.reproducer",
+    "reptran_compiler.testing",
 )
 _HEAD = """# Reference
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import runpy
+import sys
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -126,7 +127,12 @@ class Session:
         if name == "ls":
             return sorted(entry.name for entry in Path(*words).iterdir())
         if name == "python":
-            runpy.run_path(words[0], run_name="__main__")
+            sys.path.insert(0, str(Path.cwd()))  # as Python does for a script of that folder
+            try:
+                runpy.run_path(words[0], run_name="__main__")
+            finally:
+                sys.path.pop(0)
+                sys.modules.pop("fuse_mul", None)
         else:
             assert name in _COMMANDS, f"no test knows how to run {command!r}"
             self.code = _COMMANDS[name](words)
