@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
@@ -30,6 +29,7 @@ from reptran_compiler.verification.copies import CannotSpecify, UnequalIntegers
 from reptran_compiler.verification.cutpoints import CutKind, data_tensors, find_cuts
 from reptran_compiler.verification.cutting import cut_model, cut_names, prune
 from reptran_compiler.verification.drawing import draw
+from reptran_compiler.verification.exact import integral, sums_of_signs
 from reptran_compiler.verification.inferring import inferred_shapes
 from reptran_compiler.verification.isolation import disagreement, find_region
 from reptran_compiler.verification.layers import Role
@@ -142,6 +142,7 @@ class BatchRun:
         self.all_cuts = found
         self.cuts = [cut for cut in found if cut.output in alive or cut.output + MEAN in alive]
         self.pairs = Pairs(source, result, self.spec, self.cuts, judge.data, self.facts)
+        self.exact = sums_of_signs(source, found, self.spec.layers)
         self.misshapen: set[str] = set()
         try:
             self.result_facts = tensor_facts(result.model, self.feeds, threads=judge.threads)
@@ -398,7 +399,7 @@ class BatchRun:
         return Magnitude(whole, max(part.operators for part in parts))
 
     def _compare(self, name: str, actual: Array, expected: Array, magnitude: Magnitude | None) -> None:
-        exact = name in {layer.output for layer in self.spec.layers} and _integral(expected)
+        exact = name in self.exact and integral(expected)
         comparison = compare(actual, expected, exact=exact, magnitude=magnitude)
         required = name in self.pairs.required
         (self.findings.compared if required else self.findings.others).add(name)
@@ -409,14 +410,3 @@ class BatchRun:
             return
         how = "a binary sum is not exact: " if exact and comparison.relative < 0.01 else ""
         self.fail(name, f"{how}{comparison.detail}{comparison.size} (batch {self.batch})")
-
-
-def _integral(array: Array) -> bool:
-    """Whether all numbers are integers that their type holds without rounding."""
-    if not is_float(array.dtype) or array.size == 0:
-        return False
-    limit = {"float16": 2.0**11, "bfloat16": 2.0**8, "float64": 2.0**53}.get(array.dtype.name, 2.0**24)
-    sample = array.reshape(-1)[:4096]
-    if not np.array_equal(sample, np.rint(sample)):
-        return False
-    return bool(np.array_equal(array, np.rint(array))) and float(np.abs(array).max()) < limit
