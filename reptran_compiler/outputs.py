@@ -98,7 +98,7 @@ class Outputs:
         """
         with Writing(source.files) as files:
             if self.target is not None:
-                files.add_model(model, self.target, external_data=self.external_data)
+                files.add_model(model, self.target, external=self.external_data)
             self._add_texts(files, map_text, report_text)
             files.commit()
 
@@ -109,7 +109,7 @@ class Outputs:
                 files.add(source.payload, self.target, is_model=True)
             elif self.target is not None:
                 apart = self.external_data or (len(source.files) > 1 and not is_stream(self.target))
-                files.add_model(source.model, self.target, external_data=apart)
+                files.add_model(source.model, self.target, external=apart)
             self._add_texts(files, map_text, report_text)
             files.commit()
 

@@ -136,7 +136,7 @@ def test_a_folder_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_external_data_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_model(network(), tmp_path / "in.onnx", external_data=True)
+    write_model(network(), tmp_path / "in.onnx", external=True)
     (data,) = tmp_path.glob("in.onnx.*.data")
     data.unlink()
     done = compile_file(None, tmp_path, capsys)
@@ -328,7 +328,7 @@ def test_external_data_lies_beside_its_model_wherever_one_stands(tmp_path: Path)
     models, elsewhere = tmp_path / "models", tmp_path / "elsewhere"
     models.mkdir()
     elsewhere.mkdir()
-    write_model(network(), models / "in.onnx", external_data=True)
+    write_model(network(), models / "in.onnx", external=True)
     done = command(elsewhere, "../models/in.onnx", "-o", "../models/out.onnx", "--external-data")
     assert done.returncode == 0, done.stderr.decode()
     assert not list(elsewhere.iterdir())

@@ -164,7 +164,7 @@ def test_beta_one_gives_the_source_back(
 
 
 def test_beta_one_keeps_external_data_external(hand: ByHand, tmp_path: Path) -> None:
-    write_model(plain(), tmp_path / "in.onnx", external_data=True)
+    write_model(plain(), tmp_path / "in.onnx", external=True)
     compile_model(tmp_path / "in.onnx", 1, output=tmp_path / "out.onnx")
     assert list(tmp_path.glob("out.onnx.*.data"))
     assert onnx.load(str(tmp_path / "out.onnx")) == onnx.load(str(tmp_path / "in.onnx"))
@@ -274,7 +274,7 @@ def test_the_input_is_never_overwritten(hand: ByHand, path: Path, tmp_path: Path
 
 
 def test_external_data_of_the_input_is_never_overwritten(hand: ByHand, tmp_path: Path) -> None:
-    write_model(plain(), tmp_path / "net.onnx", external_data=True)
+    write_model(plain(), tmp_path / "net.onnx", external=True)
     (tmp_path / "net.onnx").rename(tmp_path / "other.onnx")
     (data,) = tmp_path.glob("net.onnx.*.data")
     before = data.read_bytes()

@@ -56,8 +56,8 @@ def test_what_has_the_name_of_the_new_data_is_replaced(tmp_path: Path) -> None:
 
 def test_a_run_that_lives_keeps_its_half_written_files(tmp_path: Path) -> None:
     with Writing() as files:
-        files.add_model(NEW, tmp_path / MODEL, external_data=True)
-        assert wait(begin(lambda: write_model(OLD, tmp_path / MODEL, external_data=True))) == 0
+        files.add_model(NEW, tmp_path / MODEL, external=True)
+        assert wait(begin(lambda: write_model(OLD, tmp_path / MODEL, external=True))) == 0
         assert read_model(tmp_path / MODEL).model == OLD
         files.commit()
     assert read_model(tmp_path / MODEL).model == NEW
@@ -65,11 +65,11 @@ def test_a_run_that_lives_keeps_its_half_written_files(tmp_path: Path) -> None:
 
 
 def test_weights_go_once_no_model_refers_to_them(tmp_path: Path) -> None:
-    write_model(OLD, tmp_path / MODEL, external_data=True)
+    write_model(OLD, tmp_path / MODEL, external=True)
     (tmp_path / MODEL).rename(tmp_path / "kept.onnx")
-    write_model(OLD, tmp_path / MODEL, external_data=True)
+    write_model(OLD, tmp_path / MODEL, external=True)
     for _ in range(2):
-        write_model(NEW, tmp_path / MODEL, external_data=True)
+        write_model(NEW, tmp_path / MODEL, external=True)
     assert len(list(tmp_path.glob("*.data"))) == 2
     assert read_model(tmp_path / "kept.onnx").model == OLD
     write_model(NEW, tmp_path / MODEL)
@@ -79,7 +79,7 @@ def test_weights_go_once_no_model_refers_to_them(tmp_path: Path) -> None:
 
 def test_weights_that_were_read_stay(tmp_path: Path) -> None:
     """The input was made by copying an earlier output, under a name that does not tell that it is a model."""
-    write_model(OLD, tmp_path / MODEL, external_data=True)
+    write_model(OLD, tmp_path / MODEL, external=True)
     (tmp_path / "network").write_bytes((tmp_path / MODEL).read_bytes())
     assert main([str(tmp_path / "network"), "-o", str(tmp_path / MODEL), "--external-data", "-q", "--no-verify"]) == 0
     assert read_model(tmp_path / "network").model == OLD
@@ -90,7 +90,7 @@ def test_a_link_to_another_folder_cannot_have_weights_beside_it(tmp_path: Path) 
     (tmp_path / "folder").mkdir()
     (tmp_path / "link.onnx").symlink_to(tmp_path / "folder" / MODEL)
     with pytest.raises(ModelFileError, match="it is a link"):
-        write_model(NEW, tmp_path / "link.onnx", external_data=True)
+        write_model(NEW, tmp_path / "link.onnx", external=True)
     write_model(NEW, tmp_path / "link.onnx")
     assert onnx.load(str(tmp_path / "folder" / MODEL)) == NEW
 

@@ -49,7 +49,7 @@ def data_of(path: Path) -> Path:
 def external(folder: Path, **changes: str) -> Path:
     """A model with external data in a folder, entries of its first tensor changed."""
     path = folder / "model.onnx"
-    write_model(small_model(), path, external_data=True)
+    write_model(small_model(), path, external=True)
     model = onnx.load(str(path), load_external_data=False)
     tensor = model.graph.initializer[0]
     entries = {entry.key: entry.value for entry in tensor.external_data} | changes
@@ -74,7 +74,7 @@ def test_read_embedded(tmp_path: Path) -> None:
 def test_external_round_trip(tmp_path: Path) -> None:
     model = small_model()
     path = tmp_path / "model.onnx"
-    write_model(model, path, external_data=True)
+    write_model(model, path, external=True)
     assert model == small_model(), "the model that is written must not change"
     assert sorted(tmp_path.iterdir()) == sorted([path, data_of(path)])
     assert read_model(path).model == model
@@ -163,7 +163,7 @@ def test_standard_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     write_model(source.model, "-")
     assert written.getvalue() == payload
     with pytest.raises(ModelFileError, match="standard output"):
-        write_model(source.model, "-", external_data=True)
+        write_model(source.model, "-", external=True)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(os, "fsync", fail)
     for outside in (False, True):
         with pytest.raises(ModelFileError, match="No space left"):
-            write_model(small_model(), path, external_data=outside)
+            write_model(small_model(), path, external=outside)
     assert path.read_bytes() == b"before"
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.onnx"]
 
@@ -237,4 +237,4 @@ def test_devices_are_written_to_as_they_are() -> None:
     write_model(small_model(), os.devnull)
     assert not Path(os.devnull).is_file()
     with pytest.raises(ModelFileError, match="file of their own"):
-        write_model(small_model(), os.devnull, external_data=True)
+        write_model(small_model(), os.devnull, external=True)

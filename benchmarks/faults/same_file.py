@@ -18,7 +18,7 @@ def same_file(model: Path, folder: Path, external: bool) -> Row:
     made = Row("an output is the input", "external data" if external else "embedded")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    write_model(onnx.load(str(model)), folder / "in.onnx", external_data=external)
+    write_model(onnx.load(str(model)), folder / "in.onnx", external=external)
     read = [path for path in folder.iterdir() if path.name.startswith("in.onnx")]
     names: list[str] = []
     for number, path in enumerate(sorted(read)):

@@ -14,7 +14,7 @@ from types import TracebackType
 from google.protobuf.message import EncodeError  # type: ignore[import-untyped,unused-ignore]
 from onnx import ModelProto
 
-from reptran_compiler.model import external
+from reptran_compiler.model.external import data_file, data_files, remove_unused, store, without_data
 from reptran_compiler.model.io import EMBEDDED_LIMIT, STREAM, ModelFileError, tensor_bytes, why
 from reptran_compiler.model.parts import Part, alone, settle_folder
 from reptran_compiler.model.referred import embedded
@@ -74,24 +74,24 @@ class Writing:
         except OSError as error:
             raise ModelFileError(f"cannot write {name}: {why(error)}") from None
 
-    def add_model(self, model: ModelProto, path: str | os.PathLike[str], *, external_data: bool = False) -> None:
+    def add_model(self, model: ModelProto, path: str | os.PathLike[str], *, external: bool = False) -> None:
         """Add a model for a file, or for standard output where `path` is "-".
 
-        With `external_data`, and where the tensors exceed what may be embedded, they go to a file beside it that is
+        With `external`, and where the tensors exceed what may be embedded, they go to a file beside it that is
         named as this one, with the first 16 digits of the content's sha256 and ".data" behind it.
         """
         name = os.fspath(path)
-        if not external_data and tensor_bytes(model) <= self._limit:
+        if not external and tensor_bytes(model) <= self._limit:
             self.add(_serialised(embedded(model)), name, is_model=True)
             return
         check_room_beside(name)
         place = Path(name).resolve()
         try:
             part = self._begun(place)
-            stored = external.store(model, part.begin())
+            stored = store(model, part.begin())
             part.settle()
-            weights = external.data_file(place, stored.digest)
-            light = _serialised(external.without_data(model, stored, weights.name))
+            weights = data_file(place, stored.digest)
+            light = _serialised(without_data(model, stored, weights.name))
             self._files.append(_File(self._written(light, place), place, True, (part, weights)))
         except OSError as error:
             raise ModelFileError(f"cannot write {name}: {why(error)}") from None
@@ -131,7 +131,7 @@ class Writing:
 
 def _replace(file: _File, keep: Collection[Path] | None) -> None:
     """Let a model appear, its weights before it; those of the one in its place go, unless `keep` is None."""
-    unsure = external.data_files(file.place)
+    unsure = data_files(file.place)
     if file.weights is not None and not os.path.lexists(file.weights[1]):
         unsure.append(file.weights[1])
     try:
@@ -142,7 +142,7 @@ def _replace(file: _File, keep: Collection[Path] | None) -> None:
         settle_folder(file.place.parent)
     finally:
         if keep is not None:
-            external.remove_unused(unsure, file.place, keep)
+            remove_unused(unsure, file.place, keep)
 
 
 def _content(place: Path) -> bytes | None:
@@ -179,16 +179,16 @@ def _stream(payload: bytes, name: str) -> None:
         raise ModelFileError(f"cannot write {_called(name)}: {why(error)}") from None
 
 
-def write_model(model: ModelProto, path: str | os.PathLike[str], *, external_data: bool = False) -> None:
+def write_model(model: ModelProto, path: str | os.PathLike[str], *, external: bool = False) -> None:
     """Write a model to a file, whole or not at all, or to standard output where `path` is "-".
 
-    With `external_data`, and where the tensors exceed what protobuf holds, they go to a file beside it (see `Writing`).
+    With `external`, and where the tensors exceed what protobuf holds, they go to a file beside it (see `Writing`).
 
     Raises:
         ModelFileError: it cannot be written. What was there before is still there.
     """
     with Writing() as files:
-        files.add_model(model, path, external_data=external_data)
+        files.add_model(model, path, external=external)
         files.commit()
 
 
