@@ -118,9 +118,20 @@ def test_sigterm_ends_the_command_with_one_line(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     words = [sys.executable, "-m", "reptran_compiler", "in.onnx", "-o", "out.onnx", "--rules", "pipe"]
     process = subprocess.Popen(words, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE)
-    time.sleep(1.0)
+    writer = _opened(tmp_path / "pipe")
     process.terminate()
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=60)
+    os.close(writer)
     assert process.returncode == 143
     assert said.decode().splitlines()[-1] == "reptran-compile: terminated"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.onnx", "pipe"]
+
+
+def _opened(pipe: Path) -> int:
+    """A pipe, open for writing, once another process reads it."""
+    for _ in range(600):
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError("nobody reads it")
