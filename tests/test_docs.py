@@ -10,8 +10,8 @@ from __future__ import annotations
 import fnmatch
 import re
 import runpy
-import sys
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -212,7 +212,7 @@ class BatchRun:
                 after = find_region(self.result, made, names)
                 if after is None or before is None:
                     self.fail(
-                        cut.output,
+                        output,
                         "what lies between it and the tensor in front depends on something else",
                         "cut",
                     )
@@ -234,7 +234,7 @@ class BatchRun:
                 self.findings.isolated += 1
                 if detail:
                     self.fail(
-                        cut.output,
+                        output,
                         f"the {cut.kind.value} became another operator: {detail}",
                         "" if cut.kind is CutKind.BEND else "binarisation",
                     )

@@ -1,4 +1,4 @@
-"""Whether a result says what its source says: metadata, documentation, functions, annotations, names of layers."""
+"""Whether a result says what its source says: metadata, documentation, functions, annotations, stated shapes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from onnx import ModelProto, NodeProto, StringStringEntryProto, ValueInfoProto, helper
 
 from reptran_compiler.runtime import RuntimeFailure, TensorFact, random_feeds, tensor_facts
+from reptran_compiler.verification.protograph import captured
 from reptran_compiler.verification.report import Failure
 from reptran_compiler.verification.sizes import judged_batches
 
@@ -26,7 +27,7 @@ def check_kept(
 
     The model's and the graph's documentation and metadata, local functions, the documentation and metadata of graph
     inputs and outputs, of nodes and of stored tensors that are the source's, and quantization annotations and stated
-    shapes of tensors that have the shape that they had.
+    shapes of tensors that have the shape that they had. Nodes and stored tensors that nothing reads are said as well.
 
     Args:
         result: the result.
@@ -40,6 +41,7 @@ def check_kept(
         *_of_nodes(result, source),
         *_of_stored(result, source),
         *_of_annotations(result),
+        *_unread(result, source),
         *_of_tensors(result, source, batches, dims),
     )
 
@@ -110,6 +112,21 @@ def _of_annotations(result: ModelProto) -> Iterator[Failure]:
             if entry.value not in known:
                 detail = f"its quantization annotation's {entry.key} {entry.value!r} is not there"
                 yield Failure(note.tensor_name, "", "kept", detail)
+
+
+def _unread(result: ModelProto, source: ModelProto) -> Iterator[Failure]:
+    """Nodes and stored tensors of the result's own that no output depends on."""
+    graph = result.graph
+    read = {name for node in graph.node for name in (*node.input, *captured(node))}
+    read |= {value.name for value in (*graph.output, *graph.input)}
+    read |= {entry.value for note in graph.quantization_annotation for entry in note.quant_parameter_tensor_names}
+    for node in graph.node:
+        if node.output and read.isdisjoint(node.output):
+            yield Failure(node.output[0], node.name, "kept", "nothing reads what it makes")
+    known = {tensor.name for tensor in source.graph.initializer}
+    for tensor in graph.initializer:
+        if tensor.name not in read and tensor.name not in known:
+            yield Failure(tensor.name, "", "kept", "nothing reads this stored tensor")
 
 
 def _of_tensors(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -107,7 +108,8 @@ def _judge(context: Context, result: ModelProto, batches: Sequence[int]) -> LawR
         except CannotSpecify as error:
             findings.fail(-1, Failure("", error.node, "specification", error.reason))
         except ResultDoesNotRun as error:
-            findings.fail(-1, Failure("", "", "runs", f"the result does not run at batch {batch}: {error}"))
+            detail = f"the result does not run at batch {batch}: {error}"
+            findings.fail(-1, Failure("", _node_of(str(error)), "runs", detail))
     return _report(findings, pairs, spec, cuts, batches)
 
 
@@ -121,7 +123,8 @@ def _report(
     required = pairs.required if pairs is not None else ()
     missing = tuple(name for name in required if name not in findings.compared)
     place = {name: pairs.order(name) for name in missing} if pairs is not None else {}
-    for name in missing:
+    runs = all(known.rule != "runs" for _, known in findings.failures)
+    for name in missing if runs else ():
         if pairs is not None and all(known.tensor != name for _, known in findings.failures):
             node, rule = pairs.blame(name)
             findings.fail(place[name], Failure(name, node, rule, "a required tensor was not compared"))
@@ -140,6 +143,12 @@ def _report(
         repconvs=findings.repconvs,
         batches=tuple(batches),
     )
+
+
+def _node_of(message: str) -> str:
+    """The node that onnxruntime blames; "" where it blames none."""
+    found = re.search(r"""Name:'([^']+)'|Node \(([^)]+)\) Op|In Node, \("([^"]+)\"""", message)
+    return next(name for name in found.groups() if name) if found else ""
 
 
 def _with_time(report: LawReport, seconds: float) -> LawReport:
