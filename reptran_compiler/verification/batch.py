@@ -26,7 +26,7 @@ from reptran_compiler.runtime import (
 )
 from reptran_compiler.verification.bends import find_bends, layer_inputs
 from reptran_compiler.verification.copies import CannotSpecify, UnequalIntegers
-from reptran_compiler.verification.cutpoints import CutKind, data_tensors, find_cuts
+from reptran_compiler.verification.cutpoints import OBSERVED, CutKind, CutPoint, data_tensors, find_cuts
 from reptran_compiler.verification.cutting import cut_model, cut_names, prune
 from reptran_compiler.verification.drawing import draw
 from reptran_compiler.verification.exact import integral, sums_of_signs
@@ -201,11 +201,14 @@ class BatchRun:
         seen: set[object] = set()
         for cut in (*self.cuts, *find_bends(self.judge.source, self.facts, self.judge.data, self.pairs.inside)):
             before = find_region(self.judge.source, cut.output, cut.inputs)
-            for suffix in ("", MEAN):
+            for suffix in _suffixes(cut):
                 output, inputs = cut.output + suffix, [name + suffix for name in cut.inputs]
                 if output not in self.spec.alive:
                     continue
-                names = [self.pairs.name_in_result(name) for name in inputs]
+                # A boundary reads means.
+                bounded = cut.nodes[-1].name in self.spec.boundaries
+                means = [name + MEAN if bounded and name + MEAN in self.spec.computed else name for name in inputs]
+                names = [self.pairs.name_in_result(name) for name in means]
                 made = self.pairs.name_in_result(output)
                 if not made or not all(names):
                     continue  # its absence is a failure already
@@ -230,6 +233,7 @@ class BatchRun:
                     copies=len(copies.names),
                     assemble=copies.assemble,
                     level=self.judge.level,
+                    shared=bounded,
                 )
                 self.findings.isolated += 1
                 if detail:
@@ -314,7 +318,7 @@ class BatchRun:
         alive = self.spec.alive
         wanted: set[str] = set()
         for cut in self.cuts:
-            wanted.update(name for name in (cut.output, cut.output + MEAN) if name in alive)
+            wanted.update(name for name in _outputs(cut) if name in alive)
         tiled = self.judge.options.scope == "network"
         for layer in self.spec.layers if tiled else ():
             if layer.role in (Role.STEM, Role.REPCONV, Role.BOUNDARY):
@@ -347,7 +351,7 @@ class BatchRun:
         """What S is fed, and what R is fed: the same, put together."""
         kinds = {cut.output: cut.kind for cut in self.cuts}
         observed = self._observed(
-            [name for name, kind in kinds.items() if kind in (CutKind.ROUND, CutKind.CAST)]
+            [name for name, kind in kinds.items() if kind in OBSERVED]
         )
         spec_feeds = dict(self.feeds)
         by_tensor: dict[str, dict[int, Array]] = {}
@@ -369,7 +373,7 @@ class BatchRun:
 
     def _comparisons(self, spec: Specification, computed: Mapping[str, str]) -> list[_Comparison]:
         """Everything that is compared: the required pairs and all others that the result still has."""
-        skipped = {cut.output + suffix for cut in self.cuts for suffix in ("", MEAN)} | self.pairs.inside
+        skipped = {name for cut in self.cuts for name in _outputs(cut)} | self.pairs.inside
         found = []
         for name in self.pairs.tensors:
             if name in self.judge.source.outputs and name in self.result.maker:
@@ -410,3 +414,13 @@ class BatchRun:
             return
         how = "a binary sum is not exact: " if exact and comparison.relative < 0.01 else ""
         self.fail(name, f"{how}{comparison.detail}{comparison.size} (batch {self.batch})")
+
+
+def _suffixes(cut: CutPoint) -> tuple[str, ...]:
+    """What a cut is made for: a tensor, and of a binarisation the sign of the mean that a boundary reads."""
+    return ("", MEAN) if cut.binarises else ("",)
+
+
+def _outputs(cut: CutPoint) -> tuple[str, ...]:
+    """The tensors behind a cut."""
+    return tuple(cut.output + suffix for suffix in _suffixes(cut))

@@ -1,8 +1,8 @@
 """Where a graph is cut: the operators that turn a rounding error into a jump.
 
-Every binarisation, Round, Floor, Ceil, comparison of real numbers, and Cast of real numbers to integers or
-booleans is a cut. What lies in front is compared, the operator itself is tried on special points, and what
-lies behind is fed.
+Every binarisation, Round, Floor, Ceil, comparison of real numbers, choice of the largest of them, and Cast of real
+numbers to integers or booleans is a cut. What lies in front is compared, the operator itself is tried on special
+points, and what lies behind is fed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from reptran_compiler.verification.protograph import NodeView, ProtoGraph, scala
 
 _COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"})
 _ROUNDINGS = frozenset({"Round", "Floor", "Ceil", "QuantizeLinear", "DynamicQuantizeLinear"})
+_CHOICES = frozenset({"ArgMax", "ArgMin", "Hardmax"})
 _SHAPE_ONLY = frozenset({"Shape", "Size"})
 
 
@@ -31,6 +32,11 @@ class CutKind(str, Enum):
     COMPARE = "comparison"
     CAST = "cast to integers or booleans"
     BEND = "bound or slope"
+    CHOICE = "choice of the largest"
+
+
+#: The cuts behind which values are fed that the tensor took in a run.
+OBSERVED = (CutKind.ROUND, CutKind.CAST, CutKind.CHOICE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +101,8 @@ def _jump(node: NodeView, facts: Mapping[str, TensorFact]) -> CutKind | None:
         return CutKind.SIGN
     if node.op in _ROUNDINGS:
         return CutKind.ROUND
+    if node.op in _CHOICES:
+        return CutKind.CHOICE
     if node.op in _COMPARISONS:
         return CutKind.COMPARE
     if node.op == "Cast" and not is_float(helper.tensor_dtype_to_np_dtype(node.attribute("to"))):
@@ -142,8 +150,8 @@ def _made_for(graph: ProtoGraph, name: str, op: str) -> NodeView | None:
 
 
 def _constant(graph: ProtoGraph, name: str) -> float | None:
-    """The one number that a constant tensor consists of."""
+    """The one number that a constant tensor is; a canonical binarisation holds no dense ones."""
     if name not in graph.constants:
         return None
     value = np.asarray(graph.value(name))
-    return scalar(value)
+    return scalar(value) if value.size == 1 else None

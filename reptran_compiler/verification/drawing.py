@@ -24,7 +24,7 @@ def draw(
         fact: its shape and dtype.
         kind: the cut in front of it; None where any values are possible, as behind a tile.
         random: where the numbers come from.
-        observed: values that it took in a run, for roundings and casts: integers of the same range are drawn,
+        observed: values that it took in a run, for roundings, casts and choices: integers of the same range are drawn,
             or the same values in another order where an index might be made of them.
 
     Returns:

@@ -32,7 +32,7 @@ from reptran_compiler.runtime import (
     tolerance,
 )
 from reptran_compiler.verification.bends import find_bends, layer_inputs
-from reptran_compiler.verification.cutpoints import CutKind, CutPoint, data_tensors, find_cuts
+from reptran_compiler.verification.cutpoints import OBSERVED, CutKind, CutPoint, data_tensors, find_cuts
 from reptran_compiler.verification.cutting import cut_model, cut_names, prune
 from reptran_compiler.verification.drawing import draw
 from reptran_compiler.verification.interface import interface_failures
@@ -174,9 +174,9 @@ class _Run:
         inside = frozenset(name for cut in self.cuts for node in cut.nodes for name in node.outputs)
         bends = find_bends(new, self.new_facts, data, inside)
         self.bends = [bend for bend in bends if bend.output in old.maker and bend.inputs[0] in old.tensors]
-        # What one cut makes and the next one reads is fed: the operators on both sides are tried on their own.
-        made = {cut.output for cut in self.cuts}
-        inputs = [name for cut in self.cuts for name in cut.inputs if name not in made]
+        # What one cut makes and another reads is fed; the cut that makes it is tried on its own.
+        behind = {cut.output for cut in self.cuts if cut.output in old.maker}
+        inputs = [name for cut in self.cuts for name in cut.inputs if name not in behind]
         wanted = {*new.outputs, *inputs} & data
         self.required = tuple(n for node in new.nodes for n in node.outputs if n in wanted)
         shared = data & data_tensors(old)
@@ -228,7 +228,7 @@ class _Run:
         kinds: dict[str, CutKind | None] = {cut.output: cut.kind for cut in self.cuts if cut.output in self.old.maker}
         read = layer_inputs(self.new, self.new_facts, self.cuts)
         kinds.update({name: None for name in read if name in self.old.maker and name not in kinds})
-        jumps = [name for name, kind in kinds.items() if kind in (CutKind.ROUND, CutKind.CAST)]
+        jumps = [name for name, kind in kinds.items() if kind in OBSERVED]
         observed = probe(self.old.model, self.feeds, values=jumps)[1] if jumps else {}
         feeds = dict(self.feeds)
         for name, kind in kinds.items():

@@ -170,6 +170,7 @@ def disagreement(
     *,
     copies: int = 1,
     assemble: Callable[[Sequence[Array]], Array] | None = None,
+    shared: bool = False,
     forgive: float = 0.0,
     ignore_nan: bool = False,
     level: Level = Level.DISABLE,
@@ -186,6 +187,7 @@ def disagreement(
         after_facts: shapes and types of its graph.
         copies: how many copies of what `before` reads `after` reads.
         assemble: puts the arrays of the copies together to what `after` reads and gives.
+        shared: whether `after` reads one array for all copies, as behind a mean.
         forgive: how much the two may differ, relative to the largest of 1 and the inputs (the rounding of a
             residue `(sign(x) - p(x)) + p(x)` is relative to p).
         ignore_nan: whether points at which `before` gives NaN say nothing.
@@ -207,13 +209,13 @@ def disagreement(
         else:
             shapes = [_thin(before_facts[name].shape, (before, after)) for name in before.inputs]
             try:
-                own = [spread(vectors, shapes, copy) for copy in range(copies)]
+                own = [spread(vectors, shapes, 0 if shared else copy) for copy in range(copies)]
                 results = [_run(before, before_facts, arrays, level) for arrays in own]
             except RuntimeFailure:  # a size of the batch is written into the operator
-                own = [spread(vectors, shapes, copy, keep=True) for copy in range(copies)]
+                own = [spread(vectors, shapes, 0 if shared else copy, keep=True) for copy in range(copies)]
                 results = [_run(before, before_facts, arrays, level) for arrays in own]
             expected = together(results)
-            fed = [together(arrays) for arrays in zip(*own, strict=True)]
+            fed = own[0] if shared else [together(arrays) for arrays in zip(*own, strict=True)]
             actual = _run(after, after_facts, fed, level)
     except RuntimeFailure as failure:
         return f"the operator cannot be tried on its own: {failure}"

@@ -91,7 +91,7 @@ class Pairs:
             inputs = [name for name in cut.inputs if name not in self._posts]
             if cut.output in spec.alive:
                 wanted.update(inputs)
-            if cut.output + MEAN in spec.alive:
+            if cut.output + MEAN in spec.alive and cut.binarises:
                 wanted.update(name + MEAN for name in inputs if name + MEAN in spec.computed)
         alive = set(self.tensors)
         return tuple(name for name in self._order if name in wanted and name in alive)
