@@ -38,7 +38,7 @@ class Canonical:
         relations: by layer, how what it stores comes from that.
         scaled: names of the layers that a magnitude per filter was factored out of.
         layers: names of all layers.
-        binarised: whether any layer reads a binarised map.
+        binarised: names of the layers that read binarised maps.
         reports: what each rule did.
         stages: the graph after each pass that changed it, where the options ask for it.
     """
@@ -51,7 +51,7 @@ class Canonical:
     relations: Mapping[str, str]
     scaled: frozenset[str]
     layers: frozenset[str]
-    binarised: bool
+    binarised: frozenset[str]
     reports: list[RuleReport] = field(default_factory=list)
     stages: list[tuple[str, ModelProto]] = field(default_factory=list)
 
@@ -75,9 +75,12 @@ def canonicalise(
     graph = import_model(model, scratch)
     graph.tidy()
     symbols = symbolic(model)
+    cases = [tensor_facts(model, each, symbols=symbols) for each in feeds]
+    ranks = {name: fact.rank for name, fact in cases[0].items()}
+    symbols = symbolic(model, ranks)
     facts = Facts(
         graph,
-        [tensor_facts(model, each, symbols=symbols) for each in feeds],
+        cases,
         [integer_values(model, each, symbols) for each in feeds],
     )
     layers = Layers(graph, facts, symbols)
@@ -88,7 +91,7 @@ def canonicalise(
     stages = []
     for turn in range(_ROUNDS):
         if turn:
-            layers.relearn(symbolic(export_model(graph)))
+            layers.relearn(symbolic(export_model(graph), ranks))
         applied = 0
         for rule in rules:
             count = engine.fixpoint(rule)
@@ -112,7 +115,7 @@ def canonicalise(
         relations={name: _relation(origins[name], node) for name, node in inner.items() if name in origins},
         scaled=frozenset(name for name, node in inner.items() if name in applied_to and _scaled(node)),
         layers=frozenset(inner),
-        binarised=any(layers.reads_binary(node) for node in inner.values()),
+        binarised=frozenset(name for name, node in inner.items() if layers.reads_binary(node)),
         reports=list(engine.reports.values()),
         stages=stages,
     )

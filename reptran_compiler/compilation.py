@@ -18,10 +18,9 @@ from reptran_compiler.model.convert import INITIALIZERS_ARE_NO_INPUTS
 from reptran_compiler.model.io import STREAM, Source, from_proto, read_model, tensor_bytes
 from reptran_compiler.model.referred import LARGE_MODEL, Scratch, embedded
 from reptran_compiler.outputs import Outputs, PathLike, numbered
-from reptran_compiler.pipeline import Options, Refusal, Transformation, transform
-from reptran_compiler.replicated import find_repetition, may_repeat
+from reptran_compiler.pipeline import AlreadyReplicated, Options, Refusal, Transformation, transform
 from reptran_compiler.reporting import Step, Summary, VerificationSummary, silent, to_json
-from reptran_compiler.runtime import CannotFeed, RuntimeFailure, random_feeds, tensor_facts
+from reptran_compiler.runtime import CannotFeed, RuntimeFailure
 from reptran_compiler.trial import Trial, try_source
 from reptran_compiler.verification import CannotSpecify, specify
 from reptran_compiler.version import __version__
@@ -124,10 +123,13 @@ class Compilation:
         self.step("rewriting", 0, None)
         try:
             transformation = transform_source(source.model, options, trial, scratch)
+        except AlreadyReplicated as error:
+            raise NothingToDo(
+                f"{_called(source.name)} is already a Rep network: {error}. Compile the network that it was made from."
+            ) from None
         except Refusal as error:
             self.outputs.write_stages(error.reproducer.items(), source)
             raise
-        check_not_replicated(source, transformation, trial)
         result = transformation.result
         carry_annotations(source.model, result, trial, threads=self.threads)
         provenance.record(result, transformation, options, source.digest, verified=self.verify)
@@ -263,21 +265,6 @@ def default_warnings(source: ModelProto, result: ModelProto) -> tuple[str, ...]:
         for value in source.graph.input
         if value.name in stored
     )
-
-
-def check_not_replicated(source: Source, transformation: Transformation, trial: Trial) -> None:
-    """Refuse a network in RepTran form that does not say so itself. Raises `NothingToDo`."""
-    canonical = transformation.canonical
-    if not may_repeat(canonical):
-        return
-    binary = frozenset(plan.name for plan in transformation.layers if plan.binary)
-    facts = tensor_facts(canonical, random_feeds(canonical, batch=trial.batches[0], dims=trial.dims))
-    found = find_repetition(canonical, binary, facts)
-    if found is not None:
-        raise NothingToDo(
-            f"{_called(source.name)} is already a Rep network: {found.node!r} repeats the output of the binary layer "
-            f"{found.layer!r} {found.factor} times. Compile the network that it was made from."
-        )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from reptran_compiler.canonicalisation import Canonical, canonicalise
 from reptran_compiler.model import Graph, digest_of, export_model, import_model
 from reptran_compiler.model.referred import Scratch
 from reptran_compiler.model.symbolic import Symbols
+from reptran_compiler.replicated import find_repetition, may_repeat
 from reptran_compiler.replication import CARRIERS, Copies, Decision, Layers, Plan, WideFacts
 from reptran_compiler.replication.effects import Replicates
 from reptran_compiler.rewriting import (
@@ -26,7 +27,7 @@ from reptran_compiler.rewriting import (
     known_rules,
     select,
 )
-from reptran_compiler.transformation import LayerPlan, Options, Refusal, Transformation
+from reptran_compiler.transformation import AlreadyReplicated, LayerPlan, Options, Refusal, Transformation
 
 #: How many layers a refusal names.
 _SHOWN = 3
@@ -44,6 +45,7 @@ def transform(model: ModelProto, options: Options, scratch: Scratch | None = Non
         scratch: where large tensors are stored that rules make; None to hold them in memory.
 
     Raises:
+        AlreadyReplicated: the output of a layer that reads a binarised map is repeated along its channels.
         Refusal: nothing can be rewritten, a regular expression names no layer, a rule broke its declaration, or
             copies of integers differ.
     """
@@ -55,6 +57,7 @@ def transform(model: ModelProto, options: Options, scratch: Scratch | None = Non
         if strange and digest_of(model) != given:
             names = " or ".join(f"rule {rule.name!r}" for rule in strange)
             raise Refusal(f"{names} edits the source model itself: .source is for reading alone", rule=strange[0].name)
+        _see_not_replicated(found)
         excluded = _named(options.exclude, found.layers, "--exclude")
         included = _named(options.include, found.layers, "--include")
         plan = Plan(options.beta, options.scope, options.fc, excluded - included, included, found.binary)
@@ -186,6 +189,17 @@ def _with_reasons(
     return made
 
 
+def _see_not_replicated(found: Canonical) -> None:
+    """Raise `AlreadyReplicated` for a network in RepTran form."""
+    if not may_repeat(found.model):
+        return
+    repetition = find_repetition(found.model, found.binarised, found.cases[0])
+    if repetition is not None:
+        raise AlreadyReplicated(
+            f"{repetition.node!r} repeats the output of the binary layer {repetition.layer!r} {repetition.factor} times"
+        )
+
+
 def _see_something_done(decisions: Mapping[str, Decision], found: Canonical) -> None:
     """Raise `Refusal` where a model has nothing to rewrite."""
     if not found.binarised:
@@ -228,4 +242,4 @@ def _blamed(error: Refused) -> Refusal:
     return Refusal(str(error), 4 if is_built_in(error.rule) else 1, regions, error.rule.name)
 
 
-__all__ = ["LayerPlan", "Options", "Refusal", "Transformation", "available_rules", "transform"]
+__all__ = ["AlreadyReplicated", "LayerPlan", "Options", "Refusal", "Transformation", "available_rules", "transform"]

@@ -44,7 +44,7 @@ def find_repetition(model: ModelProto, binary: frozenset[str], facts: Mapping[st
 
     Args:
         model: a network in canonical form.
-        binary: names of the nodes that are binary layers.
+        binary: names of the layers that read binarised maps.
         facts: shapes of the network's tensors.
     """
     readers: dict[str, list[NodeProto]] = {}

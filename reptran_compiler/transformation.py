@@ -67,6 +67,10 @@ class Refusal(Exception):
         self.reproducer = dict(reproducer or {})
 
 
+class AlreadyReplicated(Refusal):
+    """The model has its RepTran form already (exit code 1)."""
+
+
 @dataclass(frozen=True)
 class LayerPlan:
     """What became of a layer.

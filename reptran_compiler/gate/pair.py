@@ -10,9 +10,9 @@ from onnx import ModelProto
 
 from reptran_compiler import provenance
 from reptran_compiler.accounting import cost_violations, count_costs
-from reptran_compiler.compilation import check_not_replicated, transform_source
+from reptran_compiler.compilation import transform_source
 from reptran_compiler.costs import Comparison
-from reptran_compiler.errors import BadInput, NothingToDo
+from reptran_compiler.errors import BadInput
 from reptran_compiler.gate.alignment import Alignment, Diverges, align
 from reptran_compiler.gate.asked import Asked
 from reptran_compiler.gate.budgets import Budget, amounts
@@ -22,7 +22,7 @@ from reptran_compiler.gate.transplant import renamed, transplanted
 from reptran_compiler.judging import Judgement, judge
 from reptran_compiler.model.convert import INITIALIZERS_ARE_NO_INPUTS
 from reptran_compiler.model.io import Source
-from reptran_compiler.pipeline import Options, Refusal, Transformation
+from reptran_compiler.pipeline import AlreadyReplicated, Options, Refusal, Transformation
 from reptran_compiler.reporting import Check, Step, Verification
 from reptran_compiler.trial import Trial, try_source
 from reptran_compiler.verification import MalformedGraph, check_well_formed
@@ -217,15 +217,15 @@ class Pair:
     def _compiled(self, options: Options) -> Transformation:
         name = self.original.name
         try:
-            made = transform_source(self.original.model, options, self.trial)
-            check_not_replicated(self.original, made, self.trial)
-        except NothingToDo as error:
-            raise BadInput(f"{error} (the original comes first, then the Rep network)") from None
+            return transform_source(self.original.model, options, self.trial)
+        except AlreadyReplicated as error:
+            raise BadInput(
+                f"{name} is already a Rep network: {error} (the original comes first, then the Rep network)"
+            ) from None
         except Refusal as error:
             if error.exit_code == 4:
                 raise
             raise BadInput(f"{name} cannot be compiled as asked, to compare with: {error}") from None
-        return made
 
 
 def _aligned_with(rep: ProtoGraph, transformation: Transformation) -> Alignment | Diverges:

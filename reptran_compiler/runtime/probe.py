@@ -148,7 +148,24 @@ def integer_values(
         values = _evaluated(list(elements.reshape(-1)), sizes)
         if values is not None:
             found[name] = np.asarray(values, np.int64).astype(symbols.dtypes[name]).reshape(elements.shape)
+    # Behind an operator that symbols do not follow a run tells: it sees the same shapes, whatever the data.
+    missing = [name for name in _shaped(model) if name not in found]
+    if missing:
+        values_seen = probe(model, feeds, values=missing)[1]
+        found |= {name: array for name, array in values_seen.items() if array.dtype.kind in "iu" and array.ndim < 2}
     return found
+
+
+def _shaped(model: ModelProto) -> list[str]:
+    """The tensors that are computed from shapes and stored tensors alone."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    shaped: dict[str, None] = {}
+    for node in model.graph.node:
+        reads = [name for name in node.input if name]
+        free = node.op_type not in ("If", "Loop", "Scan") and all(name in stored or name in shaped for name in reads)
+        if node.op_type in ("Shape", "Size") or (free and any(name in shaped for name in reads)):
+            shaped.update(dict.fromkeys(name for name in node.output if name))
+    return list(shaped)
 
 
 def _axis_sizes(model: ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, int]:

@@ -43,7 +43,7 @@ class Symbols:
     dtypes: Mapping[str, np.dtype[Any]]
 
 
-def symbolic(model: ModelProto) -> Symbols:
+def symbolic(model: ModelProto, ranks: Mapping[str, int] | None = None) -> Symbols:
     """What is known of the tensors of the model's main graph, from the types of its inputs and its nodes alone.
 
     It holds for every run that succeeds: for all sizes of the dynamic axes, 0 and 1 included (but for a Reshape to a
@@ -53,17 +53,22 @@ def symbolic(model: ModelProto) -> Symbols:
     model's own signed 32- or 64-bit arithmetic of sizes overflows. Stored `value_info` is not believed.
 
     Operators of other domains, local functions, control flow and opsets before 7 are unknown; so is what follows from
-    them. Takes time linear in the number of nodes, and never raises for a model that is not well-formed.
+    them, but for the tensors whose number of axes `ranks` tells by name: their sizes are symbols of their own. Takes
+    time linear in the number of nodes, and never raises for a model that is not well-formed.
     """
     opsets = {item.domain: item.version for item in model.opset_import}
     opset = opsets.get("", opsets.get("ai.onnx", 0))
     local = {item.name for item in model.functions if item.domain in OWN}
     facts = _given(model.graph)
+    known = ranks or {}
     for node in model.graph.node:
         if node.domain in OWN and node.op_type not in local and opset >= 7:
             for name, fact in zip(node.output, _outputs(node, opset, facts), strict=False):
                 if name:
                     facts[name] = fact
+        for name in node.output:
+            if name in known and (name not in facts or facts[name].shape is None):
+                facts[name] = Fact(shape=tuple(extent(name, place) for place in range(known[name])))
     integers = {
         name: (fact.value, fact.dtype)
         for name, fact in facts.items()
