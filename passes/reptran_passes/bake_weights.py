@@ -23,4 +23,5 @@ class BakeWeights:
     def rewrite(m: Match, g: Graph) -> Tensor:
         latent, out = binarised(m.root.outputs[0]), m.root.outputs[0]
         assert latent is not None, "`check` has seen it"
-        return g.constant(f"{latent.name}/sign", m.facts.value(out))
+        stored = m.context.signs(latent, out, lambda: g.constant(f"{latent.name}/sign", m.facts.value(out)))
+        return stored  # type: ignore[no-any-return]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from reptran_compiler.model import Graph
-from reptran_compiler.replication import Wide, averages, read_outputs
+from reptran_compiler.replication import CannotReplicate, Wide, averages, read_outputs
 from reptran_compiler.rewriting import Match, Tagged, rule
+
+_SEQUENCES = ("SplitToSequence", "SequenceConstruct", "SequenceInsert")
 
 
 @rule("boundary", effect=averages(), phase="replicate", order=90)
@@ -22,6 +24,11 @@ class Boundary:
 
     def rewrite(m: Match, g: Graph) -> list[Tagged]:
         copies, root = m.context, m.root
+        if root.op in _SEQUENCES:
+            raise CannotReplicate(
+                f"{root.op} {root.name!r} makes a sequence of a wide map, and its parts are not known: "
+                "export the network with optimisation, which writes Split or Slice"
+            )
         first = next(t for t in root.inputs if copies.wide(t) is not None)
         axis, rank = copies.wide(first).axis, copies.rank(first)
         inputs = [copies.mean(g, t) if t.name else None for t in root.inputs]

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from reptran_compiler.replication import broadcasting, per_channel, pointwise, spatial
+from typing import Any
+
+from reptran_compiler.model import Graph
+from reptran_compiler.replication import (
+    CARRIERS,
+    broadcasting,
+    per_channel,
+    pointwise,
+    replicates,
+    spatial,
+    wide_operand,
+)
+from reptran_compiler.rewriting import Match, Tagged, rule
 
 Pointwise = pointwise(
     *"Relu Clip Sign Sigmoid Tanh Abs Neg HardSigmoid HardSwish LeakyRelu Elu Selu Softplus Softsign Exp Log".split(),
@@ -20,3 +32,19 @@ Spatial = spatial(
 )
 BatchNormalization = per_channel("BatchNormalization", 1, 2, 3, 4, name="carry-batch-norm")
 InstanceNormalization = per_channel("InstanceNormalization", 1, 2, name="carry-instance-norm")
+
+
+@rule("carry-other-norm", effect=replicates(), phase="replicate", order=CARRIERS)
+class OtherNormalization:
+    """BatchNormalization along another axis than that of the copies, in inference: each copy alone."""
+
+    def pattern(p: Any) -> Any:
+        return p.BatchNormalization()
+
+    def check(m: Match) -> None:
+        m.require(wide_operand(m).axis != 1, "its channels are on axis 1")
+        training = m.root.attrs.get("training_mode", 0) or len(m.root.outputs) > 1
+        m.require(not training, "its statistics are those of all copies")
+
+    def rewrite(m: Match, g: Graph) -> Tagged:
+        return Tagged(m.root.outputs[0], wide_operand(m))

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from reptran_compiler.model import Constant, Graph, Tensor
 from reptran_compiler.replication import CARRIERS, Wide, as_ints, rebuilt, replicates, wide_operand
@@ -87,13 +88,27 @@ def widened_target(m: Match, g: Graph, target: Tensor, axis: int) -> Tensor:
         values = as_ints(target.values)
         values[axis] *= beta if values[axis] > 0 else 1
         return g.constant(f"{target.name}/wide", values, np.int64)
-    m.require(g.opset >= 9, "its target is computed, which opset 9 is needed for", target)
     length = m.context.shape(target)[0]
+    if g.opset < 9:
+        return _widened_of_old(g, target, axis, length, beta)
     factor = g.constant(f"{target.name}/factor", [beta if a == axis else 1 for a in range(length)], np.int64)
     scaled = g.node("Mul", [target, factor], name=f"{target.name}/Mul").outputs[0]
     one = g.constant(f"{target.name}/one", [1], np.int64)
     free = g.node("Less", [target, one], name=f"{target.name}/free").outputs[0]
     return g.node("Where", [free, target, scaled], name=f"{target.name}/wide").outputs[0]
+
+
+def _widened_of_old(g: Graph, target: Tensor, axis: int, length: int, beta: int) -> Tensor:
+    """The same without Where and without comparisons of integers: `target * (1 + (beta - 1) * (target > 0))`."""
+    zero = g.constant(f"{target.name}/zero", np.zeros((), np.float32))
+    ones = g.constant(f"{target.name}/ones", np.ones(length, np.int64))
+    more = g.constant(f"{target.name}/more", [beta - 1 if a == axis else 0 for a in range(length)], np.int64)
+    real = g.node("Cast", [target], {"to": TensorProto.FLOAT}, name=f"{target.name}/real").outputs[0]
+    mask = g.node("Greater", [real, zero], name=f"{target.name}/positive").outputs[0]
+    whole = g.node("Cast", [mask], {"to": TensorProto.INT64}, name=f"{target.name}/whole").outputs[0]
+    added = g.node("Mul", [whole, more], name=f"{target.name}/added").outputs[0]
+    factor = g.node("Add", [added, ones], name=f"{target.name}/factor").outputs[0]
+    return g.node("Mul", [target, factor], name=f"{target.name}/wide").outputs[0]
 
 
 @rule("carry-shape", effect=replicates(), phase="replicate", order=CARRIERS)

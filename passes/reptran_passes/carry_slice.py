@@ -34,13 +34,25 @@ class Bounds:
         return range(size) if found is None else range(*found)
 
 
+def _elsewhere(m: Match, axes: Tensor | None) -> bool:
+    """Whether stored axes say that the channels are not sliced, whatever the bounds are."""
+    state = m.context.wide(m.root.inputs[0])
+    if not isinstance(axes, Constant) or state is None:
+        return False
+    rank = m.context.rank(m.root.inputs[0])
+    return state.axis not in {axis % rank for axis in as_ints(axes.values)}
+
+
 def _bounds(m: Match) -> Bounds:
+    """The bounds; none where all of them are of other axes than the channels."""
     root, rank = m.root, m.context.rank(m.root.inputs[0])
     if m.graph.opset < 10:
         starts, ends = list(root.attrs["starts"]), list(root.attrs["ends"])
         axes, steps = list(root.attrs.get("axes", range(len(starts)))), [1] * len(starts)
     else:
         given = [root.input(place) for place in range(1, 5)]
+        if _elsewhere(m, given[2]):
+            return Bounds((), (), (), ())
         m.require(all(t is None or isinstance(t, Constant) for t in given), "its bounds are computed")
         lists = [None if t is None else as_ints(t.values) for t in given]
         starts, ends = lists[0] or [], lists[1] or []

@@ -7,6 +7,7 @@ from typing import Any
 from reptran_compiler.model import Graph, Tensor
 from reptran_compiler.replication import Wide, groups
 from reptran_compiler.rewriting import Cost, Match, reparametrises, rule
+from reptran_passes.no_bias import has_bias
 from reptran_passes.replicate_input import channels, rearranged, sum_of_blocks
 
 
@@ -15,17 +16,20 @@ class DropIn:
     """x tiled beta times, `Conv(x^; W')`, y' tiled beta times: equal to the sum over r of `Conv(x; W(r))`, tiled."""
 
     def pattern(p: Any, x: Any) -> Any:
-        return p.op("Conv Gemm MatMul", x, p.any("w"), name="layer")
+        return p.op("Conv Gemm MatMul", x, p.any("w"), p.any("b", optional=True), name="layer")
 
     def check(m: Match) -> None:
         m.require(m.context.plan.scope == "layer", "scope is network")
         m.require(m.context.role(m.layer) == "repconv", f"is no RepConv but {m.context.role(m.layer) or 'no layer'}")
 
+        m.require(not has_bias(m.graph, m.layer), "has a bias that is no operator behind it")
+
     def rewrite(m: Match, g: Graph) -> Tensor:
         copies, rank = m.context, m.context.rank(m.root.outputs[0])
         reads = copies.tiled(g, m.x, copies.contracted(m.layer), copies.beta, f"{m.layer.name}/in")
         weight = rearranged(copies, g, m.layer)
-        made = g.node(m.layer.op, [reads, weight], m.layer.attrs, like=m.layer).outputs[0]
+        inputs = [reads, weight, *m.layer.inputs[2:]]
+        made = g.node(m.layer.op, inputs, m.layer.attrs, like=m.layer).outputs[0]
         return copies.tiled(g, made, copies.channels(m.layer), copies.beta, m.layer.name, rank)  # type: ignore[no-any-return]
 
     def witness(m: Match, g: Graph) -> Tensor:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from reptran_compiler.model import Constant, Graph, Node, Tensor
 from reptran_compiler.replication import binarised, few_zeros, is_sign, sign_up
 from reptran_compiler.rewriting import Cost, Facts, Match, preserves, rule
+from reptran_passes.no_bias import has_bias, no_bias
 
 Array = NDArray[Any]
 
@@ -40,15 +41,17 @@ class FactorWeights:
         assert scale is not None, "asked for above"
         canonical = isinstance(m.w, Constant) or (binarised(m.w) is not None and isinstance(binarised(m.w), Constant))
         ones = bool((scale == 1).all())
-        m.require(not (ones and canonical and m.get("b") is None), "is canonical already")
+        biased = has_bias(m.graph, m.layer)
+        m.require(not (ones and canonical and not biased), "is canonical already")
         attrs = {name: value for name, value in m.layer.attrs.items() if name != "beta"}
         signs = _signs(m.facts, g, m.w, weight)
-        out = g.node(m.layer.op, [m.x, signs], attrs, like=m.layer).outputs[0]
+        inputs = [m.x, signs, *no_bias(g, m.layer.op, weight.dtype, m.layer.name)]
+        out = g.node(m.layer.op, inputs, attrs, like=m.layer).outputs[0]
         rank = len(m.facts.source(m.root.outputs[0]).shape)
         if not ones:
             factor = g.constant(f"{m.layer.name}/scale", along_channels(scale, m.layer, rank))
             out = g.node("Mul", [out, factor], name=f"{m.layer.name}/Mul").outputs[0]
-        return out if m.get("b") is None else add_bias(m, g, out)
+        return add_bias(m, g, out) if biased else out
 
 
 def add_bias(m: Match, g: Graph, out: Tensor) -> Tensor:

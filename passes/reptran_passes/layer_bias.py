@@ -7,6 +7,7 @@ from typing import Any
 from reptran_compiler.model import Graph, Tensor
 from reptran_compiler.rewriting import Cost, Match, preserves, rule
 from reptran_passes.factor_weights import add_bias
+from reptran_passes.no_bias import has_bias, no_bias
 
 
 @rule("layer-bias", effect=preserves(), cost=Cost(weights="==", macs="=="), order=41)
@@ -19,10 +20,12 @@ class LayerBias:
     def check(m: Match) -> None:
         roles = m.context.roles
         m.require(roles.layers.get(m.layer.name) == 1 and roles.is_inner(m.layer), "is no inner layer")
+        m.require(has_bias(m.graph, m.layer), "has no bias")
         m.require(not roles.is_classifier(m.layer), "is a classifier, which keeps its bias")
         m.require(m.facts.constant(m.b), "its bias is computed from a map", m.b)
         m.require(not m.layer.attrs.get("transA", 0), "is a Gemm with transA")
 
     def rewrite(m: Match, g: Graph) -> Tensor:
         attrs = {name: value for name, value in m.layer.attrs.items() if name != "beta"}
-        return add_bias(m, g, g.node(m.layer.op, [m.x, m.w], attrs, like=m.layer).outputs[0])
+        inputs = [m.x, m.w, *no_bias(g, m.layer.op, m.facts.source(m.w).dtype, m.layer.name)]
+        return add_bias(m, g, g.node(m.layer.op, inputs, attrs, like=m.layer).outputs[0])

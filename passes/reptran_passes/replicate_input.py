@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from reptran_compiler.model import Constant, Graph, Node, Tensor
 from reptran_compiler.replication import Copies, Distinct, WeightMove, Wide, again, binarised, groups
 from reptran_compiler.rewriting import Cost, Match, Tagged, reparametrises, rule
+from reptran_passes.no_bias import has_bias, no_bias
 
 Array = NDArray[Any]
 
@@ -26,19 +27,21 @@ class ReplicateInput:
     """`Conv(x^; W')` with the beta row blocks of W side by side: equal to the sum over r of `Conv(x(r); W(r))`."""
 
     def pattern(p: Any, x: Any) -> Any:
-        return p.op("Conv Gemm MatMul", x, p.any("w"), name="layer")
+        return p.op("Conv Gemm MatMul", x, p.any("w"), p.any("b", optional=True), name="layer")
 
     def check(m: Match) -> None:
         m.require(m.context.role(m.layer) == "repconv", f"is no RepConv but {m.context.role(m.layer) or 'no layer'}")
         m.require(m.context.plan.scope == "network", "scope is layer")
         m.require(m.context.distinct(m.root.outputs[0]) is None, "is done")
+        m.require(not has_bias(m.graph, m.layer), "has a bias that is no operator behind it")
 
     def rewrite(m: Match, g: Graph) -> Tagged:
         copies = m.context
         axis = copies.contracted(m.layer)
         reads = m.x if copies.wide(m.x) is not None else copies.repeated(g, m.x, axis)
         weight = rearranged(copies, g, m.layer)
-        out = g.node(m.layer.op, [reads, weight], m.layer.attrs, like=m.layer).outputs[0]
+        inputs = [reads, weight, *m.layer.inputs[2:]]
+        out = g.node(m.layer.op, inputs, m.layer.attrs, like=m.layer).outputs[0]
         size = copies.shape(m.root.outputs[0])[copies.channels(m.layer)]
         return Tagged(out, Distinct(copies.channels(m.layer), size))
 
@@ -68,7 +71,8 @@ def sum_of_blocks(g: Graph, layer: Node, copies: Sequence[Tensor], weight: Array
     for r, copy in enumerate(copies):
         part = np.ascontiguousarray(blocks[:, r].reshape(-1, *rows.shape[1:]))
         stored = g.constant("witness/weight", part.T if last else part)
-        term = g.node(layer.op, [copy, stored], layer.attrs, name="witness").outputs[0]
+        inputs = [copy, stored, *no_bias(g, layer.op, weight.dtype, "witness")]
+        term = g.node(layer.op, inputs, layer.attrs, name="witness").outputs[0]
         total = term if total is None else g.node("Add", [total, term], name="witness").outputs[0]
     assert total is not None, "beta is at least 1"
     return total

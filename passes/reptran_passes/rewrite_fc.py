@@ -63,7 +63,7 @@ class RewriteFC:
         values = values if binary else (values / beta).astype(values.dtype)
         wide = copies.stored(g, stored, ("fc", beta, binary), np.ascontiguousarray(values), "rep")
         weight = wide if latent is None else again(g, m.w, latent, wide)
-        inputs = [m.x, weight] + ([] if m.get("b") is None or binary else [m.b])
+        inputs = [m.x, weight] + ([] if m.get("b") is None else [m.b])
         out = g.node(m.layer.op, inputs, m.layer.attrs, like=m.layer).outputs[0]
         if not binary:
             return out

@@ -76,6 +76,23 @@ class SignFromCast:
         return _sign_up(m, g)
 
 
+@rule("sign-from-casts", effect=preserves(), order=21)
+class SignFromCasts:
+    """`cast(x >= 0) - cast(not x >= 0)`, Keras' spelling, becomes the canonical binarisation that is +1 at 0."""
+
+    def pattern(p: Any, x: Any) -> Any:
+        up = _not_below(p, x)
+        high, low = p.Cast(up), p.Mul(p.Cast(p.Not(up)), p.any("minus"))
+        return p.either(p.Add(p.Mul(high, p.any("one")), low), p.Add(high, low))
+
+    def rewrite(m: Match, g: Graph) -> Tensor:
+        _require(m, m.zero, 0.0)
+        _require(m, m.minus, -1.0)
+        if m.get("one") is not None:
+            _require(m, m.one, 1.0)
+        return _sign_up(m, g)
+
+
 @rule("sign-from-nested", effect=preserves(), order=22)
 class SignFromNested:
     """`Sign(Sign(x) + c)` with 0 < c < 1 becomes the canonical binarisation that is +1 at 0."""

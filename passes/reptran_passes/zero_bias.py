@@ -6,6 +6,7 @@ from typing import Any
 
 from reptran_compiler.model import Constant, Graph, Tensor
 from reptran_compiler.rewriting import Cost, Match, preserves, rule
+from reptran_passes.no_bias import no_bias
 
 
 @rule("zero-bias", effect=preserves(), cost=Cost(weights="==", macs="=="), order=39)
@@ -20,4 +21,5 @@ class DropZeroBias:
         m.require(m.facts.uniform(m.b) == 0.0, "its bias is not known to be zero", m.b)
 
     def rewrite(m: Match, g: Graph) -> Tensor:
-        return g.node(m.layer.op, [m.x, m.w], m.layer.attrs, like=m.layer).outputs[0]
+        inputs = [m.x, m.w, *no_bias(g, m.layer.op, m.facts.source(m.w).dtype, m.layer.name)]
+        return g.node(m.layer.op, inputs, m.layer.attrs, like=m.layer).outputs[0]

@@ -184,6 +184,10 @@ class Copies:
                 return "narrow", "reads a narrow map"
         if node.name in plan.excluded:
             return "boundary", "excluded"
+        if node.op == "Conv" and state is not None and state.axis != 1:
+            return "boundary", "does not contract the channel axis"
+        if node.op == "Conv" and state is not None and state.outer != 1:
+            return "boundary", "the copies that it reads lie interleaved"
         if node.name in self.roles.depthwise:
             return "depthwise", ""
         if self.roles.layers[node.name] == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,7 @@ class Layers:
     _roles: Roles | None = field(default=None, repr=False)
     _binary: frozenset[str] | None = field(default=None, repr=False)
     _fixed: Mapping[str, Array] | None = field(default=None, repr=False)
+    _signs: dict[tuple[int, bool], tuple[Tensor, Constant]] = field(default_factory=dict, repr=False)
 
     def refresh(self) -> None:
         """The graph has changed."""
@@ -82,6 +83,13 @@ class Layers:
         if self._fixed is None:
             self._fixed = constant_values(self.symbols)
         return self._fixed.get(tensor.name)
+
+    def signs(self, latent: Tensor, out: Tensor, make: Callable[[], Constant]) -> Constant:
+        """The stored signs of a latent tensor, one tensor for all binarisations `out` of one kind."""
+        key = (id(latent), is_sign(out))
+        if key not in self._signs:
+            self._signs[key] = (latent, make())
+        return self._signs[key][1]
 
     def is_binary(self, node: Node) -> bool:
         """Whether a layer in canonical form is binary: it reads binarised maps, and its weights are signs (or 0)."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto, helper, numpy_helper
 
-from reptran_compiler.model import Constant, Graph, Node, Tensor, node_proto, tensor_proto
+from reptran_compiler.model import Constant, Graph, Node, Tensor, captured, node_proto, tensor_proto
 from reptran_compiler.runtime import Session, TensorFact, element_type, is_float, tensor_facts
 
 Array = NDArray[Any]
@@ -116,6 +116,8 @@ def extract(graph: Graph, outputs: Sequence[Tensor], stop: Callable[[Tensor], bo
         proto.input.extend(name_of(tensor) for tensor in node.inputs)
         proto.output.extend("" if id(tensor) in cut else name_of(tensor) for tensor in node.outputs)
         model.graph.node.append(proto)
+    for tensor in _captured(graph, order) if keep else ():
+        name_of(tensor)
     ends = []
     for place, tensor in enumerate(outputs):
         ends.append(f"end{place}")
@@ -180,6 +182,16 @@ def _walk(outputs: Sequence[Tensor], stop: Callable[[Tensor], bool]) -> tuple[li
             unread = _UNREAD_VALUES.get(node.op_type)
             todo += reversed(makers(tensor for place, tensor in enumerate(node.inputs) if place != unread))
     return order, cut
+
+
+def _captured(graph: Graph, nodes: Sequence[Node]) -> list[Tensor]:
+    """The graph's tensors that the bodies of some nodes read."""
+    read = {name for node in nodes if node.source is not None for name in captured(node.source)}
+    tensors = {tensor.name: tensor for tensor in graph.inputs}
+    tensors |= {tensor.name: tensor for node in graph.nodes for tensor in (*node.inputs, *node.outputs)}
+    stored = (tensor for tensor in graph.model.graph.initializer if tensor.name in graph.pinned)
+    tensors |= {tensor.name: Constant(tensor.name, numpy_helper.to_array(tensor)) for tensor in stored}
+    return [tensors[name] for name in sorted(read & graph.pinned & tensors.keys())]
 
 
 def _has_body(node: Node) -> bool:

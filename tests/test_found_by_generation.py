@@ -1,0 +1,140 @@
+"""What sweeps over generated networks found, each as the smallest network that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import ModelProto, NodeProto, helper
+from small_networks import SIGN, if_node, loop_node, network
+
+from reptran_compiler import compile_model
+from reptran_compiler.compiler import NothingToDo, Refusal
+from reptran_compiler.pipeline import Options, transform
+from reptran_compiler.verification import SpecOptions, check_law
+
+DRAW = np.random.default_rng(5)
+SIGNS = np.sign(DRAW.normal(size=(8, 8)))
+FLAG = helper.make_tensor_value_info("flag", 9, [])
+
+
+def node(op: str, reads: Sequence[str], *makes: str, **attributes: Any) -> NodeProto:
+    return helper.make_node(op, list(reads), list(makes), name=makes[0], **attributes)
+
+
+def layers(model: ModelProto) -> list[str]:
+    """The layers that became RepConvs; the result is verified."""
+    result = compile_model(model, 2)
+    assert result.verified
+    return [layer.name for layer in result.summary.layers if layer.role == "repconv"]
+
+
+def test_a_shape_is_computed_behind_an_operator_whose_shape_is_not_followed() -> None:
+    behind = [
+        node("Einsum", ["y", "y"], "e", equation="nchw,ndhw->nchw"),
+        node("Flatten", ["e"], "vector"),
+        node("Shape", ["e"], "n"),
+        node("Reshape", ["vector", "n"], "t"),
+    ]
+    assert layers(network(SIGN, behind=behind)) == ["layer"]
+
+
+def test_a_residue_is_a_sign_where_the_shape_is_not_followed() -> None:
+    between = [
+        node("Einsum", ["a", "a"], "e", equation="nchw,ndhw->nchw"),
+        node("Sign", ["e"], "b"),
+        node("Tanh", ["e"], "p"),
+        node("Sub", ["b", "p"], "d"),
+        node("Add", ["d", "p"], "s"),
+    ]
+    assert layers(network(*between)) == ["layer"]
+
+
+def test_the_spelling_of_keras_is_a_binarisation() -> None:
+    between = [
+        node("GreaterOrEqual", ["a", "zero"], "up"),
+        node("Not", ["up"], "down"),
+        node("Cast", ["down"], "low", to=1),
+        node("Mul", ["low", "minus"], "minus low"),
+        node("Cast", ["up"], "high", to=1),
+        node("Mul", ["high", "one"], "one high"),
+        node("Add", ["one high", "minus low"], "b"),
+        node("Tanh", ["a"], "p"),
+        node("Sub", ["b", "p"], "d"),
+        node("Add", ["p", "d"], "s"),
+    ]
+    model = network(*between, zero=np.array(0.0), one=np.array(1.0), minus=np.array(-1.0))
+    assert layers(model) == ["layer"]
+    (plan,) = [each for each in transform(model, Options()).layers if each.name == "layer"]
+    assert plan.binary
+
+
+@pytest.mark.parametrize("opset", [9, 10])
+@pytest.mark.parametrize("scope", ["network", "layer"])
+def test_a_hidden_gemm_keeps_a_bias_where_the_opset_asks_for_one(opset: int, scope: str) -> None:
+    model = network(SIGN, opset=opset, hw=SIGNS, hb=DRAW.normal(size=8), ob=DRAW.normal(size=5))
+    del model.graph.node[-1:]
+    model.graph.node.extend(
+        [
+            node("Sign", ["f"], "fs"),
+            node("Gemm", ["fs", "hw", "hb"], "hidden"),
+            node("Relu", ["hidden"], "hr"),
+            node("Gemm", ["hr", "fc.w", "ob"], "o", transB=1),
+        ]
+    )
+    result = compile_model(model, 2, scope=scope)
+    assert result.verified
+    assert [plan.role for plan in result.transformation.layers if plan.name == "hidden"] == ["repconv"]
+
+
+@pytest.mark.parametrize("beta", [2, 4])
+@pytest.mark.parametrize("scope", ["network", "layer"])
+def test_a_result_that_says_nothing_of_itself_is_a_rep_network(beta: int, scope: str) -> None:
+    """Though its layers' filters are no longer divisible, and though its binary layer has real weights."""
+    for weights in (SIGNS, DRAW.normal(size=(8, 8))):
+        result = compile_model(network(w=weights.reshape(8, 8, 1, 1)), beta, scope=scope).model
+        del result.metadata_props[:]
+        with pytest.raises(NothingToDo, match="already a Rep network"):
+            compile_model(result, 8)
+
+
+def test_what_a_body_reads_counts_for_the_layer_in_front() -> None:
+    behind = [if_node("y", "t")]
+    with pytest.raises(Refusal, match="a subgraph of If 'choice' reads 'y', which would be wide"):
+        compile_model(network(SIGN, behind=behind, inputs=[FLAG], two=np.array(2.0)), 2)
+
+
+def test_the_body_of_a_loop_reads_a_stored_tensor() -> None:
+    loop = loop_node("y", "t")
+    loop.attribute[0].g.node[1].input[1] = "half"
+    model = network(SIGN, behind=[loop], trips=np.array(2), half=np.array(0.5))
+    assert layers(model) == ["layer"]
+
+
+def test_stored_signs_are_shared_as_the_latent_weights_are() -> None:
+    between = [
+        node("Sign", ["latent"], "w1"),
+        node("Sign", ["a"], "s1"),
+        node("Conv", ["s1", "w1"], "c1", pads=[1] * 4),
+        node("Sign", ["latent"], "w2"),
+        node("Sign", ["c1"], "s2"),
+        node("Conv", ["s2", "w2"], "c2", pads=[1] * 4),
+        node("Sign", ["c2"], "s"),
+    ]
+    model = network(*between, latent=DRAW.normal(size=(8, 8, 3, 3)))
+    result = compile_model(model, 2, weights="binary", scope="layer").model
+    read = {each.name: each.input[1] for each in result.graph.node if each.op_type == "Conv"}
+    assert read["c1"] == read["c2"]
+
+
+def test_the_mean_of_rounded_copies_is_compared() -> None:
+    """A boundary behind a rounding reads the mean of the copies as they were rounded."""
+    behind = [node("Concat", ["y", "a"], "j", axis=1), node("Round", ["j"], "r"), node("Softmax", ["r"], "t", axis=1)]
+    made = transform(network(behind=behind, **{"fc.w": DRAW.normal(size=(5, 16))}), Options())
+    options = SpecOptions(2)
+    assert check_law(made.canonical, made.result, options).ok
+    (mean,) = [each for each in made.result.graph.node if each.output[0] == "r/mean"]
+    mean.op_type = "Max"
+    assert check_law(made.canonical, made.result, options).failures[0].tensor == "r/mean"
