@@ -1,0 +1,138 @@
+"""What has to hold of every compilation: the law, idempotence, one result whatever the options that must not matter."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from onnx import ModelProto
+
+from benchmarks.generated.cases import Case
+from reptran_compiler.compiler import CompileResult, NothingToDo, Options, Refusal, VerificationFailed, compile_model
+from reptran_compiler.judging import spec_options
+from reptran_compiler.pipeline import Transformation, transform
+from reptran_compiler.runtime import probe, random_feeds
+from reptran_compiler.verification import check_equivalent, check_law, specify
+
+#: What may be refused, by what the message says of it.
+EXPECTED = (
+    "no layer that can be rewritten",
+    "names no layer",
+    "runs in training mode and cannot be folded",
+    "a subgraph of If",
+    "makes a sequence of a wide map",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a case.
+
+    Attributes:
+        failures: what is wrong, in words; empty where everything holds.
+        refusal: why the compiler refuses the case; "" where it compiles.
+        digest: of the result; "" where there is none.
+        differing: how many maps have copies that differ, in a run of the specification with nothing cut.
+    """
+
+    failures: tuple[str, ...] = ()
+    refusal: str = ""
+    digest: str = ""
+    differing: int = 0
+
+
+def compiled(case: Case, *, verify: bool = True) -> CompileResult:
+    """The compilation of a case, as `reptran-compile` does it."""
+    asked = case.options
+    return compile_model(
+        case.model,
+        asked.beta,
+        scope=asked.scope,
+        fc=asked.fc,
+        bn=asked.bn,
+        weights=asked.weights,
+        exclude=asked.exclude,
+        include=asked.include,
+        dims=case.dims,
+        verify=verify,
+    )
+
+
+def result_digest(case: Case) -> Outcome:
+    """The result alone, or why it is refused, without verifying anything: for comparison with another process."""
+    try:
+        return Outcome(digest=digest(compiled(case, verify=False).model))
+    except Refusal as refusal:
+        return Outcome(refusal=str(refusal))
+
+
+def examine(case: Case) -> Outcome:
+    """Compile a case and hold everything against it that has to hold."""
+    try:
+        made = compiled(case)
+    except VerificationFailed as error:
+        return Outcome(tuple(f"law: {failure}" for failure in error.failures))
+    except Refusal as refusal:
+        expected = any(reason in str(refusal) for reason in EXPECTED)
+        return Outcome(() if expected else (f"refused: {refusal}",), str(refusal))
+    assert made.transformation is not None
+    failures = (*_repeated(made.model), *_other_options(case, made.transformation))
+    return Outcome(failures, "", digest(made.model), differing_maps(case, made.transformation))
+
+
+def digest(model: ModelProto) -> str:
+    """sha256 of a model without what it says of itself."""
+    bare = ModelProto()
+    bare.CopyFrom(model)
+    del bare.metadata_props[:]
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
+
+
+def differing_maps(case: Case, made: Transformation) -> int:
+    """How many maps have copies that differ when the specification runs on random images."""
+    spec = specify(made.canonical, spec_options(made, case.options), dims=case.dims)
+    several = {name: copies.names for name, copies in spec.computed.items() if len(set(copies.names)) > 1}
+    feeds = random_feeds(made.canonical, batch=2, dims=case.dims)
+    values = probe(spec.model, feeds, values=[name for names in several.values() for name in names])[1]
+    return sum(any(not np.array_equal(values[name], values[names[0]]) for name in names) for names in several.values())
+
+
+def _repeated(model: ModelProto) -> Iterator[str]:
+    """A result is refused as a Rep network, by its metadata or without it."""
+    bare = ModelProto()
+    bare.CopyFrom(model)
+    del bare.metadata_props[:]
+    for source, what in ((model, "the result"), (bare, "the result without metadata")):
+        try:
+            compile_model(source, 2, verify=False)
+        except NothingToDo:
+            continue
+        except Refusal as refusal:
+            yield f"idempotence: {what} is not called a Rep network: {refusal}"
+        else:
+            yield f"idempotence: {what} is compiled again"
+
+
+def _other_options(case: Case, made: Transformation) -> Iterator[str]:
+    """Folded or kept norms and latent or stored weights give results of one canonical form, one law, one function."""
+    options = replace(case.options, dims=tuple(sorted(case.dims.items())), check=False)
+    swaps: tuple[tuple[str, Options], ...] = (
+        ("--bn", replace(options, bn="keep" if options.bn == "fold" else "fold")),
+        ("--weights", replace(options, weights="binary" if options.weights == "latent" else "latent")),
+    )
+    for what, swapped in swaps:
+        named = f"{what} {getattr(swapped, what[2:])}"
+        try:
+            other = transform(case.model, swapped)
+        except Refusal as refusal:
+            if not any(reason in str(refusal) for reason in EXPECTED):
+                yield f"{named}: refused: {refusal}"
+            continue
+        if digest(other.canonical) != digest(made.canonical):
+            yield f"{named}: another canonical form"
+        law = check_law(other.canonical, other.result, spec_options(other, swapped), dims=case.dims)
+        yield from (f"{named}: law: {failure}" for failure in law.failures)
+        same = check_equivalent(made.result, other.result, dims=case.dims)
+        yield from (f"{named}: another result: {failure}" for failure in same.failures)
