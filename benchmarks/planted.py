@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,7 +25,6 @@ from tests.planted.catalogue import KINDS, THEMES
 from tests.planted.gate import Outcome, Subject, try_kind
 from tests.planted.harmless import HARMLESS
 from tests.planted.kinds import Theme
-from tests.planted.result import Facts, Result
 from tests.planted.subjects import subjects
 
 #: The committed table.
@@ -92,9 +91,7 @@ def accept(name: str) -> tuple[str, ...]:
     """The networks in which the gate refuses a harmless change, with what it says."""
     refused = []
     for subject in _subjects():
-        result = Result(subject.made, subject.options, Facts.of(subject.made))
-        HARMLESS[name](result)
-        said = subject.complaints(replace(subject.made, result=result.model), lambda made: made)
+        said = subject.refusals(HARMLESS[name])
         if said:
             refused.append(f"{subject.network}: {said[0]}")
     return tuple(refused)

@@ -64,10 +64,8 @@ class Judgement:
     def failures(self) -> tuple[str, ...]:
         """Every failure in words; the first is the one to look at."""
         parts: list[tuple[str, Sequence[Failure]]] = [("canonical form", self.equivalence.failures)]
-        # What names a place comes before what follows from it, as that the file does not run.
-        for placed in (True, False):
-            for report in (self.well_formed, self.law):
-                parts.append(("result", [each for each in report.failures if bool(each.tensor or each.node) == placed]))
+        found = sorted((*self.well_formed.failures, *self.law.failures), key=_remoteness)
+        parts.append(("result", found))
         if self.elsewhere is not None:
             parts.append(("canonical form at other sizes", self.elsewhere[0].failures))
             parts.append(("result at other sizes", self.elsewhere[1].failures))
@@ -103,6 +101,14 @@ class Judgement:
             failure=failures[0] if failures else "",
             seconds=self.seconds,
         )
+
+
+def _remoteness(failure: Failure) -> int:
+    """How far a failure is from its cause: what names a place comes before what is lost or unread since, and before
+    what follows from it, as that the file does not run."""
+    if not failure.tensor and not failure.node:
+        return 2
+    return int(failure.rule == "kept")
 
 
 def judge(

@@ -147,7 +147,8 @@ def _of_tensors(
         if _unchanged(name, before, after) and kept.get(name) != note:
             yield _lost(name, "its quantization annotation")
     shapes = {value.name: value for value in result.graph.value_info}
-    made = {name for node in result.graph.node for name in node.output}
+    made, known = ({name for node in each.graph.node for name in node.output} for each in (result, source))
+    made &= known
     for name, value in stated.items():
         if name in made and _unchanged(name, before, after) and _true(value, before) and shapes.get(name) != value:
             yield _lost(name, "its stated shape")

@@ -109,7 +109,9 @@ def _judge(context: Context, result: ModelProto, batches: Sequence[int]) -> LawR
             findings.fail(-1, Failure("", error.node, "specification", error.reason))
         except ResultDoesNotRun as error:
             detail = f"the result does not run at batch {batch}: {error}"
-            findings.fail(-1, Failure("", _node_of(str(error)), "runs", detail))
+            # Where a tensor of a wrong shape was found, that is the place, not the node that cannot read it.
+            node = "" if findings.failures else _node_of(str(error))
+            findings.fail(-1, Failure("", node, "runs", detail))
     return _report(findings, pairs, spec, cuts, batches)
 
 

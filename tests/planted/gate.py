@@ -100,6 +100,13 @@ class Subject:
         moved = provenance.rearranged_layers(made)
         return (*judgement.failures, *cost_violations(costs, self.options, moved))
 
+    def refusals(self, change: Callable[[Result], object]) -> tuple[str, ...]:
+        """What the gate says of the compilation once a result was changed."""
+        result = Result(self.made, self.options, self.facts)
+        change(result)
+        result.tidy()
+        return self.complaints(replace(self.made, result=result.model), lambda made: made)
+
     def equal_at(self, places: Places) -> bool:
         """Whether what the first of some places reads has equal copies; all maps, where it reads nothing wide."""
         for node in self.made.canonical.graph.node:
@@ -144,6 +151,8 @@ def _in_result(kind: Kind, subject: Subject) -> Outcome | None:
     def tampered(made: Transformation, facts: Facts) -> tuple[Transformation, Places]:
         result = Result(made, subject.options, facts, subject.late)
         places = kind.plant(result)
+        if not kind.promise:
+            result.tidy()
         return replace(made, result=result.model), places
 
     try:

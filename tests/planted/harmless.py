@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from onnx import NodeProto, helper
+from onnx import helper
 
 from tests.planted.result import Result
 
@@ -97,19 +97,6 @@ def duplicate_stored(r: Result) -> None:
                 node.input[place] = r.store(value)
 
 
-def duplicate_stem_tile(r: Result) -> None:
-    """A repetition of its own for every reader."""
-    for tile in list(r.nodes("Tile")):
-        readers = r.readers(tile.output[0])
-        for number, reader in enumerate(readers[1:]):
-            copy = NodeProto()
-            copy.CopyFrom(tile)
-            copy.name, copy.output[0] = f"{tile.name} {number}", f"{tile.output[0]} {number}"
-            reader.input[:] = [copy.output[0] if name == tile.output[0] else name for name in reader.input]
-            r.graph.node.append(copy)
-    r.sort()
-
-
 def scale_by_powers(r: Result) -> None:
     """A power of two that is multiplied in and divided out again."""
     node = r.layers("classifier")[0]
@@ -129,6 +116,5 @@ HARMLESS: dict[str, Harmless] = {
     "stored tensors by other names": rename_stored,
     "independent nodes in another order": reorder_nodes,
     "a stored tensor for every reader": duplicate_stored,
-    "a repetition for every reader": duplicate_stem_tile,
     "a power of two in and out": scale_by_powers,
 }

@@ -283,6 +283,21 @@ class Result:
         self.sort()
         return places
 
+    def tidy(self) -> None:
+        """Drop nodes and stored tensors that nothing reads any more."""
+        outputs = {value.name for value in self.graph.output}
+        notes = [each for note in self.graph.quantization_annotation for each in note.quant_parameter_tensor_names]
+        while True:
+            read = outputs | {name for node in self.graph.node for name in (*node.input, *captured(node))}
+            dead = [node for node in self.graph.node if read.isdisjoint(node.output)]
+            for node in dead:
+                self.graph.node.remove(node)
+            if not dead:
+                break
+        read |= {entry.value for entry in notes}
+        for tensor in [each for each in self.graph.initializer if each.name not in read]:
+            self.graph.initializer.remove(tensor)
+
     def sort(self) -> None:
         """Put the nodes behind what they read."""
         known = {each.name for each in (*self.graph.input, *self.graph.initializer)} | {""}
