@@ -149,7 +149,7 @@ class Compilation:
                 step=self.step,
                 retransform=lambda copy, _: transform_source(copy, options, trial, scratch),
             )
-            summary = self._verified(summary, judgement)
+            summary = self._verified(summary, judgement, transformation.from_elsewhere)
         self.step("writing", 0, None)
         moves = "" if self.outputs.map is None else provenance.moves_json(transformation, options, source.digest)
         self.outputs.write(result, source, moves, to_json(summary))
@@ -196,8 +196,9 @@ class Compilation:
             status="dry-run" if self.outputs.dry_run else "compiled",
         )
 
-    def _verified(self, summary: Summary, judgement: Judgement) -> Summary:
-        """The summary with what the judge found. Raises `VerificationFailed` where that is a failure."""
+    def _verified(self, summary: Summary, judgement: Judgement, strangers: Sequence[str]) -> Summary:
+        """The summary with what the judge found. Raises `VerificationFailed` where that is a failure; `strangers` are
+        the rules from elsewhere that took part."""
         moved = {row.name: row.rearranged for row in summary.layers if row.rearranged is not None}
         more = cost_violations(summary.costs, self.options, moved)
         verification = judgement.summary(more)
@@ -209,7 +210,8 @@ class Compilation:
         if failures:
             failed = replace(summary, output=None, status="failed")
             self.outputs.write_report(to_json(failed))
-            raise VerificationFailed(f"verification failed: {failures[0]}", failed, failures)
+            part = f" (rules from elsewhere took part: {', '.join(map(repr, strangers))})" if strangers else ""
+            raise VerificationFailed(f"verification failed: {failures[0]}{part}", failed, failures)
         return summary
 
     def _stages(self, transformation: Transformation, trial: Trial) -> Iterator[tuple[str, ModelProto | str]]:

@@ -121,6 +121,8 @@ def _replicate(
         for each in decisions.values()
         if each.node in found.layers
     )
+    reports = (*found.reports, *engine.reports.values(), *finishing.reports.values())
+    applied = {report.rule for report in reports if report.applied}
     return Transformation(
         canonical=found.model,
         result=export_model(graph),
@@ -131,8 +133,9 @@ def _replicate(
         notes=(),
         stages=(*found.stages, *stages),
         moves=tuple(copies.moves.values()),
-        reports=(*found.reports, *engine.reports.values(), *finishing.reports.values()),
+        reports=reports,
         per_copy=_declared_per_copy(walking, engine),
+        from_elsewhere=tuple(rule.name for rule in rules if rule.name in applied and not rule.ours),
     )
 
 

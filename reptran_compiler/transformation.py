@@ -110,6 +110,7 @@ class Transformation:
         per_copy: operator types that further rules carry, and which therefore act on each copy alone.
         moves: how weights were rearranged.
         reports: what each rule did, in their order.
+        from_elsewhere: names of the rules that were applied and are not the compiler's own.
     """
 
     canonical: ModelProto
@@ -123,3 +124,4 @@ class Transformation:
     moves: tuple[WeightMove, ...]
     reports: tuple[RuleReport, ...] = ()
     per_copy: frozenset[str] = frozenset()
+    from_elsewhere: tuple[str, ...] = ()

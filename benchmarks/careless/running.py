@@ -44,7 +44,7 @@ class Ended:
         if not end.code:
             return True
         said = any(re.search(re.escape(part), self.message) for part in end.words.split("|"))
-        named = rule.name in self.message or end.code in (2, 3)
+        named = rule.name in self.message or end.code == 2
         return said and named and (len(lines) <= 2 or end.code == 3)
 
 
