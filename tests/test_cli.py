@@ -15,6 +15,7 @@ from command import compile_file
 from onnx import ModelProto, helper
 from small_networks import network
 
+from reptran_compiler.cli import verify
 from reptran_compiler.cli.arguments import parse
 from reptran_compiler.cli.ending import INTERRUPTED
 from reptran_compiler.cli.main import main
@@ -79,10 +80,12 @@ def test_wrong_flags(flags: list[str], words: str, capsys: pytest.CaptureFixture
     assert said.err.startswith("reptran-compile: ") and said.err.count("\n") == 1, "one line, not the whole usage"
 
 
-def test_every_exit_code_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
+@pytest.mark.parametrize("place", [0, 1], ids=["compile", "verify"])
+def test_every_exit_code_is_documented(place: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (main, verify.main)[place](["--help"]) == 0
     said = re.findall(r"^  (\d)  ", capsys.readouterr().out, re.MULTILINE)
-    documented = re.findall(r"^\| (\d+) \|", (ROOT / "docs" / "exit-codes.md").read_text(), re.MULTILINE)
+    page = (ROOT / "docs" / "exit-codes.md").read_text().split("## reptran-verify")[place]
+    documented = re.findall(r"^\| (\d+) \|", page, re.MULTILINE)
     assert said == ["0", "1", "2", "3", "4"]
     assert documented == [*said, str(INTERRUPTED), str(TERMINATED)]
     codes = {error.exit_code for error in (NothingToDo, BadInput, VerificationFailed, CompileError)}
