@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from everything import everything
 from onnx import ModelProto, TensorProto, helper
-from planted_networks import everything
 from tiny_networks import Net, joined, plain
 
 from benchmarks.retyping import retyped, with_float_ends, with_stored

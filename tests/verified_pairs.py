@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import onnx
+from everything import everything
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
-from planted_networks import everything
 from tiny_networks import joined, plain
 
 from reptran_compiler import compile_model
