@@ -43,6 +43,13 @@ def dead(net: Net, x: str) -> str:
     return net.add("Relu", [x], "bent")
 
 
+def dead_before_a_scale(net: Net, x: str) -> str:
+    """A channel that is always 0 for the scale behind it."""
+    shape = (1, 12, 1, 1)
+    x = net.add("Mul", [dead(net, x), net.store("scale", net.normal(*shape))], "rescaled")
+    return net.prelu(net.add("Add", [x, net.store("shift", net.normal(*shape))], "shifted"), "last", 12)
+
+
 def build(bend: Callable[[Net, str], str]) -> ModelProto:
     """A binary layer, something that bends, a classifier."""
     net = Net(1)
@@ -54,7 +61,7 @@ def build(bend: Callable[[Net, str], str]) -> ModelProto:
 def edited(model: ModelProto, op: str, place: int | str, change: Callable[[Array], Array]) -> ModelProto:
     """A copy in which a constant (or attribute) of the first operator of a type is another."""
     made = ModelProto.FromString(model.SerializeToString())
-    node = next(node for node in made.graph.node if node.op_type == op)
+    node = next(node for node in made.graph.node if op in (node.op_type, node.name))
     if isinstance(place, str):
         attribute = next(attribute for attribute in node.attribute if attribute.name == place)
         attribute.f = float(change(np.array(attribute.f)))
@@ -70,7 +77,7 @@ def one_channel(value: Array) -> Array:
     if value.ndim == 2:
         value[:, CHANNEL] *= 2
     else:
-        value[CHANNEL] *= 2
+        value.reshape(-1)[CHANNEL] *= 2
     return value
 
 
@@ -79,6 +86,7 @@ MISTAKES = {
     "lower bound": (far_clip, "Clip", 1, lambda value: value * 1.1),
     "common slope": (leaky, "LeakyRelu", "alpha", lambda value: value + 0.1),
     "slope of a channel": (one_sided, "PRelu", 1, one_channel),
+    "scale of a dead channel": (dead_before_a_scale, "rescaled", 1, one_channel),
     "weights on a dead channel": (dead, "Gemm", 1, one_channel),
 }
 
@@ -93,7 +101,7 @@ def test_a_mistake_that_no_random_input_shows_is_seen(mistake: str) -> None:
     model = build(bend)
     made = transform(model, Options(2))
     assert not _judged(made, made.result)
-    where = "logits" if op == "Gemm" else "bent"
+    where = {"Gemm": "logits", "rescaled": "rescaled"}.get(op, "bent")
     assert _judged(made, edited(made.result, op, place, change))[:1] == [where]
     report = check_equivalent(model, edited(made.canonical, op, place, change))
     assert [failure.tensor for failure in report.failures][:1] == [where]

@@ -24,7 +24,7 @@ from reptran_compiler.runtime import (
     tensor_facts,
     tolerance,
 )
-from reptran_compiler.verification.bends import find_bends, layer_inputs
+from reptran_compiler.verification.bends import deadening, find_bends, layer_inputs
 from reptran_compiler.verification.copies import CannotSpecify, UnequalIntegers
 from reptran_compiler.verification.cutpoints import OBSERVED, CutKind, CutPoint, data_tensors, find_cuts
 from reptran_compiler.verification.cutting import cut_model, cut_names, prune
@@ -143,6 +143,7 @@ class BatchRun:
         self.cuts = [cut for cut in found if cut.output in alive or cut.output + MEAN in alive]
         self.pairs = Pairs(source, result, self.spec, self.cuts, judge.data, self.facts)
         self.exact = sums_of_signs(source, found, self.spec.layers)
+        self.bends = list(find_bends(source, self.facts, judge.data, self.pairs.inside))
         self.misshapen: set[str] = set()
         try:
             self.result_facts = tensor_facts(result.model, self.feeds, threads=judge.threads)
@@ -199,7 +200,7 @@ class BatchRun:
     def check_cut_operators(self) -> None:
         """Each operator that is cut or that bends on its own, on special points."""
         seen: set[object] = set()
-        for cut in (*self.cuts, *find_bends(self.judge.source, self.facts, self.judge.data, self.pairs.inside)):
+        for cut in (*self.cuts, *self.bends):
             before = find_region(self.judge.source, cut.output, cut.inputs)
             for suffix in _suffixes(cut):
                 output, inputs = cut.output + suffix, [name + suffix for name in cut.inputs]
@@ -325,6 +326,7 @@ class BatchRun:
                 wanted.update(self._tiled_at(layer.chain))
             if layer.role in (Role.REPCONV, Role.BOUNDARY) and self.pairs.expected(layer.tail).wide:
                 wanted.add(layer.tail)
+        wanted.update(deadening(self.bends))
         wanted.update(layer_inputs(self.judge.source, self.facts, self.cuts))
         makers = {node.name: node for node in self.judge.source.nodes}
         for node in self.spec.boundaries if tiled else ():
@@ -349,7 +351,7 @@ class BatchRun:
         self, spec: Specification, names: Mapping[str, str]
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """What S is fed, and what R is fed: the same, put together."""
-        kinds = {cut.output: cut.kind for cut in self.cuts}
+        kinds = {cut.output: cut.kind for cut in (*self.cuts, *self.bends)}
         observed = self._observed(
             [name for name, kind in kinds.items() if kind in OBSERVED]
         )

@@ -1,7 +1,7 @@
 """What random values may never reach: the far side of a bound or a slope, and a layer behind dead channels.
 
 An operator that bends (Clip, PRelu, Max with a constant) is tried on its own, on both sides of each of its numbers.
-What layers read is fed, so that no weight goes unread where a channel in front is 0.
+What lies behind a Relu or Clip is fed, and what layers read, so that no parameter goes unread where a channel is 0.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ _BENT = frozenset(
     "Abs Celu Clip Elu HardSigmoid HardSwish LeakyRelu Max Min PRelu Relu Selu Shrink ThresholdedRelu".split()
 )
 
+#: Those behind which a channel may be 0 whatever is fed.
+_DEADENS = frozenset("Clip HardSigmoid HardSwish Max Min Relu Shrink ThresholdedRelu".split())
 _MOVERS = frozenset(
     "Concat DepthToSpace Expand Flatten Gather Identity MaxPool Pad Reshape Slice SpaceToDepth Split Squeeze Transpose "
     "Unsqueeze".split()
@@ -40,6 +42,11 @@ def find_bends(
             continue
         if is_float(facts[inputs[0]].dtype):
             yield CutPoint(node.outputs[0], inputs, (node,), CutKind.BEND)
+
+
+def deadening(bends: Iterable[CutPoint]) -> Iterator[str]:
+    """The tensors behind bends in which a channel may be 0 throughout, so that nothing behind it would show."""
+    yield from (bend.output for bend in bends if bend.nodes[0].op in _DEADENS)
 
 
 def layer_inputs(graph: ProtoGraph, facts: Mapping[str, TensorFact], cuts: Iterable[CutPoint]) -> Iterator[str]:

@@ -28,11 +28,13 @@ def draw(
             or the same values in another order where an index might be made of them.
 
     Returns:
-        +1 and -1 behind a binarisation, fair booleans, integers behind a rounding, standard normals
-        elsewhere.
+        +1 and -1 behind a binarisation, fair booleans, integers behind a rounding, standard normals elsewhere, but
+        none below 0 behind a bend, where a root might follow.
     """
     if kind in (CutKind.SIGN, CutKind.SIGN_UP):
         return random_signs(fact.shape, fact.dtype, random)
+    if kind is CutKind.BEND:
+        return np.abs(random_array(fact.shape, fact.dtype, random))
     if observed is not None and observed.size:
         if kind is CutKind.ROUND and is_float(fact.dtype):
             finite = observed[np.isfinite(observed)].astype(np.float64)
