@@ -61,7 +61,10 @@ class Row:
             return self.crash
         if self.missed:
             return f"missed in {', '.join(network for network, outcome in self.planted if not outcome.first)}"
-        return "" if self.networks >= self.asked else f"planted in {self.networks} networks only"
+        if self.networks < self.asked:
+            return f"planted in {self.networks} networks only"
+        equal = any(outcome.equal for _, outcome in self.planted)
+        return "" if equal or self.asked < LEAST else "planted nowhere with equal copies"
 
 
 @cache
