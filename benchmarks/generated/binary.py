@@ -42,7 +42,9 @@ def _from_mask(b: Builder, x: Map, spelling: str) -> str:
         below = b.add("Less", [x.name, b.scalar(0.0)]) if b.chance(0.5) else b.add("Greater", [b.scalar(0.0), x.name])
         return b.add("Where", [below, b.scalar(-1.0), b.scalar(1.0)])
     mask = _not_below(b, x.name)
-    if spelling == "Where, dense constants" and not b.free and x.space:
+    # Behind an If nothing tells that constants of a map's shape do not widen it.
+    dense = not b.free and x.space and "If on the image" not in b.constructs
+    if spelling == "Where, dense constants" and dense:
         shape = (1, x.channels, *x.space)
         ones = [b.store(np.full(shape, value, np.float32), "dense") for value in (1.0, -1.0)]
         return b.add("Where", [mask, *ones])
