@@ -7,8 +7,8 @@ from typing import Any
 from reptran_compiler.model import Graph, Tensor
 from reptran_compiler.replication import Wide, groups
 from reptran_compiler.rewriting import Cost, Match, reparametrises, rule
-from reptran_passes.no_bias import has_bias
 from reptran_passes.replicate_input import channels, rearranged, sum_of_blocks
+from reptran_passes.zero_bias import has_bias
 
 
 @rule("drop-in", effect=reparametrises(), cost=Cost(weights="==", macs="=="), phase="replicate", order=13)

@@ -7,7 +7,7 @@ from typing import Any
 from reptran_compiler.model import Graph, Tensor
 from reptran_compiler.rewriting import Cost, Match, preserves, rule
 from reptran_passes.factor_weights import add_bias
-from reptran_passes.no_bias import has_bias, no_bias
+from reptran_passes.zero_bias import has_bias, no_bias
 
 
 @rule("layer-bias", effect=preserves(), cost=Cost(weights="==", macs="=="), order=41)

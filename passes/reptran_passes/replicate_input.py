@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reptran_compiler.model import Constant, Graph, Node, Tensor
 from reptran_compiler.replication import Copies, Distinct, WeightMove, Wide, again, binarised, groups
 from reptran_compiler.rewriting import Cost, Match, Tagged, reparametrises, rule
-from reptran_passes.no_bias import has_bias, no_bias
+from reptran_passes.zero_bias import has_bias, no_bias
 
 Array = NDArray[Any]
 
