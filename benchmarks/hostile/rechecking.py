@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 
+from reptran_compiler.model.io import read_model
 from reptran_compiler.runtime import RuntimeFailure, random_feeds, run
 from reptran_compiler.trial import try_source
 
@@ -17,7 +18,7 @@ def complaint_about(source: Path, result: Path) -> str:
         source: the file that was compiled.
         result: the file that was written.
     """
-    before, after = onnx.load(str(source)), onnx.load(str(result))
+    before, after = read_model(source).model, onnx.load(str(result))
     names = [[value.name for value in each.graph.output] for each in (before, after)]
     if names[0] != names[1]:
         return f"graph outputs {names[1]} for {names[0]}"
