@@ -33,7 +33,6 @@ TICKETS: Mapping[int, tuple[str, ...]] = {
         "channels last, sign",
         "Reshape to rows and back",
         "Unsqueeze and Squeeze",
-        "GlobalMaxPool",
         "Gather of channels",
         "gate by the mean of channels",
         "gate by the largest channel",
@@ -63,7 +62,6 @@ TICKETS: Mapping[int, tuple[str, ...]] = {
     ),
     7: (
         "halving, shortcut: binary",
-        "halving, shortcut: AveragePool, Concat",
         "SplitToSequence",
         "Split and Concat of space",
         "Resize by scales",
@@ -73,6 +71,7 @@ TICKETS: Mapping[int, tuple[str, ...]] = {
         "quantised per channel",
     ),
     8: (
+        "GlobalMaxPool",
         "halving, shortcut: strided Slice",
         "reductions over channels",
     ),
@@ -80,6 +79,7 @@ TICKETS: Mapping[int, tuple[str, ...]] = {
         "DepthToSpace",
     ),
     10: (
+        "halving, shortcut: AveragePool, Concat",
         "BatchNormalization in training mode",
     ),
     11: (
@@ -90,7 +90,7 @@ TICKETS: Mapping[int, tuple[str, ...]] = {
         "LayerNormalization",
         "reductions over space",
     ),
-    14: (
+    24: (
         "halving, shortcut: AveragePool, convolution",
     ),
     20: (
