@@ -13,7 +13,10 @@ from small_networks import SIGN, if_node, loop_node, network
 from reptran_compiler import compile_model
 from reptran_compiler.compiler import NothingToDo, Refusal
 from reptran_compiler.pipeline import Options, transform
+from reptran_compiler.runtime import random_feeds, tensor_facts
 from reptran_compiler.verification import SpecOptions, check_law
+from reptran_compiler.verification.cutpoints import data_tensors, find_cuts
+from reptran_compiler.verification.protograph import ProtoGraph
 
 DRAW = np.random.default_rng(5)
 SIGNS = np.sign(DRAW.normal(size=(8, 8)))
@@ -22,6 +25,13 @@ FLAG = helper.make_tensor_value_info("flag", 9, [])
 
 def node(op: str, reads: Sequence[str], *makes: str, **attributes: Any) -> NodeProto:
     return helper.make_node(op, list(reads), list(makes), name=makes[0], **attributes)
+
+
+def find_cuts_of(model: ModelProto) -> list[str]:
+    """The tensors behind the judge's cuts."""
+    graph = ProtoGraph(model)
+    facts = tensor_facts(model, random_feeds(model, batch=2))
+    return [cut.output for cut in find_cuts(graph, facts, data_tensors(graph))]
 
 
 def layers(model: ModelProto) -> list[str]:
@@ -138,3 +148,38 @@ def test_the_mean_of_rounded_copies_is_compared() -> None:
     (mean,) = [each for each in made.result.graph.node if each.output[0] == "r/mean"]
     mean.op_type = "Max"
     assert check_law(made.canonical, made.result, options).failures[0].tensor == "r/mean"
+
+
+def test_a_shuffle_behind_a_turned_map_is_one() -> None:
+    """Reshape, Transpose, Reshape twice over: the last Reshape of the first three is the first one of a shuffle."""
+    between = [
+        node("Reshape", ["a", "lines"], "l"),
+        node("Reshape", ["l", "map"], "m"),
+        node("Transpose", ["m"], "turned", perm=[0, 1, 3, 2]),
+        node("Reshape", ["turned", "cut"], "c"),
+        node("Transpose", ["c"], "swapped", perm=[0, 2, 1, 3, 4]),
+        node("Reshape", ["swapped", "map"], "b"),
+        node("Sign", ["b"], "s"),
+    ]
+    shapes = {"lines": [0, 8, 36], "map": [0, 8, 6, 6], "cut": [0, 2, 4, 6, 6]}
+    assert layers(network(*between, **{name: np.array(shape) for name, shape in shapes.items()})) == ["layer"]
+
+
+def test_affines_along_channels_merge_where_copies_lie_along_space() -> None:
+    behind = [
+        node("MatMul", ["y", "space"], "mixed"),
+        node("BatchNormalization", ["mixed", "scale", "shift", "mean", "variance"], "normal"),
+        node("Add", ["normal", "bias"], "t"),
+    ]
+    stored = {name: DRAW.uniform(0.5, 1.5, 8) for name in ("scale", "shift", "mean", "variance")}
+    space, bias = DRAW.normal(size=(6, 5)), DRAW.normal(size=(8, 1, 1))
+    result = compile_model(network(SIGN, behind=behind, space=space, bias=bias, **stored), 2)
+    assert result.verified
+    assert {layer.name: layer.role for layer in result.summary.layers}["mixed"] == "boundary"
+    assert "normal" not in {name for made in result.model.graph.node for name in made.output}, "it became a Mul"
+
+
+def test_rounding_to_half_precision_is_no_mistake() -> None:
+    """A number near the middle of two float16 numbers may become either: what is behind the Cast is fed."""
+    there, back = node("Cast", ["a"], "half", to=10), node("Cast", ["half"], "full", to=1)
+    assert find_cuts_of(network(there, back, node("Sign", ["full"], "s"))) == ["half", "s"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -132,23 +133,25 @@ class Engine:
     def _walked(self, rules: Sequence[Rule], context: Walk) -> list[Node]:
         deep = [rule for rule in rules if rule.pattern.deep]
         inner: dict[int, list[Node]] = {}
-        claimed: set[int] = set()
-        taken: set[int] = set()
+        claims: Counter[int] = Counter()
         for rule in deep:
             for root in self.graph.nodes:
                 found = self._attempts.matched(rule, root) if rule.pattern.accepts(root) else None
-                if isinstance(found, Match) and not taken & {id(node) for node in found.nodes}:
-                    taken |= {id(node) for node in found.nodes}
-                    claimed |= {id(node) for node in found.nodes if node is not root}
-                    inner.setdefault(id(root), []).extend(n for n in found.nodes if n is not root)
+                if isinstance(found, Match):
+                    inner.setdefault(id(root), []).extend(node for node in found.nodes if node is not root)
+        for parts in inner.values():
+            claims.update(id(part) for part in parts)
         left: list[Node] = []
         for node in list(self.graph.nodes):
-            if id(node) in claimed or not self._alive(node):
-                continue
             parts = inner.get(id(node), [])
+            claims.subtract(id(part) for part in parts)
+            if not self._alive(node):
+                continue
             if parts and any(self._try(rule, node) is not None for rule in deep if context.pending(parts[-1])):
                 continue
-            left += [part for part in (*reversed(parts), node) if not self._visit(part, rules, context)]
+            # What a match behind this one may still take is left to it.
+            free = [each for each in (*reversed(parts), node) if claims[id(each)] == 0 and self._alive(each)]
+            left += [each for each in free if not self._visit(each, rules, context)]
         return left
 
     @contextmanager

@@ -17,7 +17,7 @@ from reptran_compiler.runtime.level import Level
 from reptran_compiler.runtime.memory import largest_tensor, too_large
 from reptran_compiler.runtime.probe import TensorFact, inferred_facts, integer_values, probe, tensor_facts
 from reptran_compiler.runtime.session import RuntimeFailure, Session, element_type, run
-from reptran_compiler.runtime.tolerance import Comparison, Magnitude, compare, tolerance
+from reptran_compiler.runtime.tolerance import Comparison, Magnitude, compare, tolerance, unit_roundoff
 
 __all__ = [
     "CannotFeed",
@@ -46,5 +46,6 @@ __all__ = [
     "special_points",
     "tensor_facts",
     "tolerance",
+    "unit_roundoff",
     "too_large",
 ]

@@ -1,8 +1,8 @@
 """Where a graph is cut: the operators that turn a rounding error into a jump.
 
 Every binarisation, Round, Floor, Ceil, comparison of real numbers, choice of the largest of them, and Cast of real
-numbers to integers or booleans is a cut. What lies in front is compared, the operator itself is tried on special
-points, and what lies behind is fed.
+numbers to integers, booleans or a type of fewer digits is a cut. What lies in front is compared, the operator itself
+is tried on special points, and what lies behind is fed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import Enum
 import numpy as np
 from onnx import helper
 
-from reptran_compiler.runtime import TensorFact, is_float
+from reptran_compiler.runtime import TensorFact, is_float, unit_roundoff
 from reptran_compiler.verification.protograph import NodeView, ProtoGraph, scalar
 
 _COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"})
@@ -30,7 +30,7 @@ class CutKind(str, Enum):
     SIGN_UP = "sign, +1 at 0"
     ROUND = "rounding"
     COMPARE = "comparison"
-    CAST = "cast to integers or booleans"
+    CAST = "cast to integers, booleans or fewer digits"
     BEND = "bound or slope"
     CHOICE = "choice of the largest"
 
@@ -105,8 +105,10 @@ def _jump(node: NodeView, facts: Mapping[str, TensorFact]) -> CutKind | None:
         return CutKind.CHOICE
     if node.op in _COMPARISONS:
         return CutKind.COMPARE
-    if node.op == "Cast" and not is_float(helper.tensor_dtype_to_np_dtype(node.attribute("to"))):
-        return CutKind.CAST
+    if node.op == "Cast":
+        target = helper.tensor_dtype_to_np_dtype(node.attribute("to"))
+        if not is_float(target) or unit_roundoff(target) > unit_roundoff(facts[node.inputs[0]].dtype):
+            return CutKind.CAST
     return None
 
 

@@ -8,7 +8,7 @@ from reptran_compiler.runtime import TensorFact, is_float
 from reptran_compiler.verification.copies import Copies
 from reptran_compiler.verification.cutpoints import CutPoint
 from reptran_compiler.verification.layers import LayerRole, Role, is_affine
-from reptran_compiler.verification.protograph import ProtoGraph
+from reptran_compiler.verification.protograph import NodeView, ProtoGraph
 from reptran_compiler.verification.specification import Specification
 from reptran_compiler.verification.walk import MEAN
 
@@ -133,13 +133,17 @@ class Pairs:
         copies = self._spec.computed[name]
         if len(readers) != 1 or name in self._source.outputs or not is_float(self._facts[name].dtype):
             return False
-        axis = copies.axis if copies.axis is not None else 1
-        maker = self._source.maker[name]
+        # Copies of a linear layer over space lie on another axis than the channels of an affine.
+        axes = {1} if copies.axis is None else {1, copies.axis}
+        return any(self._between_affine(name, readers[0], axis) for axis in axes)
+
+    def _between_affine(self, name: str, reader: NodeView, axis: int) -> bool:
+        """Whether a tensor lies between per-channel affine operators along an axis."""
+        graph, facts, maker = self._source, self._facts, self._source.maker[name]
         behind = name in self._chains or any(
-            each in self._facts and is_affine(self._source, self._facts, maker, each, axis)
-            for each in maker.inputs
+            each in facts and is_affine(graph, facts, maker, each, axis) for each in maker.inputs
         )
-        return behind and is_affine(self._source, self._facts, readers[0], name, axis)
+        return behind and is_affine(graph, facts, reader, name, axis)
 
     def in_stem(self, name: str) -> bool:
         """Whether a tensor belongs to the affine of a stem, where the tile may stand before or behind it."""
