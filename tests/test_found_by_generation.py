@@ -183,3 +183,15 @@ def test_rounding_to_half_precision_is_no_mistake() -> None:
     """A number near the middle of two float16 numbers may become either: what is behind the Cast is fed."""
     there, back = node("Cast", ["a"], "half", to=10), node("Cast", ["half"], "full", to=1)
     assert find_cuts_of(network(there, back, node("Sign", ["full"], "s"))) == ["half", "s"]
+
+
+def test_scales_along_channels_serve_copies_along_space() -> None:
+    behind = [
+        node("MatMul", ["y", "space"], "mixed"),
+        node("QuantizeLinear", ["mixed", "steps", "zeros"], "q", axis=1),
+        node("DequantizeLinear", ["q", "steps", "zeros"], "t", axis=1),
+    ]
+    steps, zeros = DRAW.uniform(0.05, 0.2, 8).astype(np.float32), np.full(8, 128, np.uint8)
+    result = compile_model(network(SIGN, behind=behind, space=DRAW.normal(size=(6, 5)), steps=steps, zeros=zeros), 2)
+    assert result.verified
+    assert not [note for note in result.summary.notes if note.startswith("q:")], "QuantizeLinear is no boundary"

@@ -72,7 +72,7 @@ class Expand:
 
 @rule("carry-quantization", effect=replicates(), phase="replicate", order=CARRIERS)
 class Quantization:
-    """QuantizeLinear and DequantizeLinear: one scale, or one for each channel, which is repeated."""
+    """QuantizeLinear and DequantizeLinear: scales of channels are repeated, those along another axis are not."""
 
     def pattern(p: Any) -> Any:
         return p.op("QuantizeLinear DequantizeLinear")
@@ -82,7 +82,7 @@ class Quantization:
         axis = int(m.root.attrs.get("axis", 1)) % max(1, m.context.rank(inputs[0]))
         m.require(not m.root.attrs.get("block_size", 0), "has a scale for each block")
         for place, tensor in enumerate(inputs[1:], 1):
-            if tensor.name and m.context.shape(tensor) not in ((), (1,)):
-                m.require(axis == state.axis and state.outer == 1, "has scales along another axis", tensor)
+            if axis == state.axis and tensor.name and m.context.shape(tensor) not in ((), (1,)):
+                m.require(state.outer == 1, "the copies lie interleaved", tensor)
                 inputs[place] = m.context.repeated(g, tensor, 0)
         return Tagged(rebuilt(m, g, inputs)[0], state)
