@@ -7,7 +7,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -68,10 +69,11 @@ class TimeLimit:
                 self._watched = True
                 threading.Thread(target=self._watch, name="reptran-time-limit", daemon=True).start()
         try:
-            try:
-                return function()
-            finally:
-                self._done(call)
+            with self._wakeable():
+                try:
+                    return function()
+                finally:
+                    self._done(call)
         except BaseException:
             self._done(call)
             if not call.attempts:
@@ -86,6 +88,24 @@ class TimeLimit:
             call.back, self._call = True, None
             if call.attempts:
                 _raise_in(call.thread, None)
+
+    @contextmanager
+    def _wakeable(self) -> Iterator[None]:
+        """Let the main thread be woken where Ctrl-C is ignored, as in the background of a shell: by an alarm that
+        nobody else uses."""
+        main = threading.current_thread() is threading.main_thread()
+        if not main or _interruptible() or not _alarm_is(signal.SIG_DFL):
+            yield
+            return
+        signal.signal(signal.SIGALRM, self._alarmed)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+    def _alarmed(self, number: int, frame: object) -> None:
+        if self._call is not None:
+            raise _End
 
     def _watch(self) -> None:
         """Wait for calls that are late; ends where there is none for a while."""
@@ -103,18 +123,29 @@ class TimeLimit:
                     call.attempts += 1
                     _raise_in(call.thread, _End)
                     if call.attempts >= _BLOCKED:
-                        _interrupt(call.thread)
+                        self._interrupt(call.thread)
             time.sleep(wait)
+
+    def _interrupt(self, thread: int) -> None:
+        """Wake a thread that waits for the system: the main one alone, where signals arrive."""
+        if thread != threading.main_thread().ident or not hasattr(signal, "pthread_kill"):
+            return
+        if _interruptible():
+            signal.pthread_kill(thread, signal.SIGINT)
+        elif _alarm_is(self._alarmed):
+            signal.pthread_kill(thread, signal.SIGALRM)
+
+
+def _interruptible() -> bool:
+    """Whether Ctrl-C has its usual meaning."""
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def _alarm_is(handler: object) -> bool:
+    return hasattr(signal, "SIGALRM") and signal.getsignal(signal.SIGALRM) == handler
 
 
 def _raise_in(thread: int, what: type[BaseException] | None) -> None:
     """Let a thread raise an exception at its next step in Python; None takes back one that it has not raised yet."""
     pointer = None if what is None else ctypes.py_object(what)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), pointer)
-
-
-def _interrupt(thread: int) -> None:
-    """Wake a thread that waits for the system: the main one alone, where Ctrl-C has its usual meaning."""
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if usual and thread == threading.main_thread().ident and hasattr(signal, "pthread_kill"):
-        signal.pthread_kill(thread, signal.SIGINT)
