@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
-from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from reptran_compiler.errors import BadInput
+from reptran_compiler.model.referred import array_of
 from reptran_compiler.runtime import is_float
 
 #: How deep subgraphs may be nested: protobuf reads some thirty levels from a file.
@@ -160,7 +161,7 @@ def _check_tensor(tensor: TensorProto, what: str, *, factor: bool = False) -> No
     if any(size < 0 for size in tensor.dims):
         raise Malformed(f"{what} has a negative size: {list(tensor.dims)}")
     try:
-        values = numpy_helper.to_array(tensor)
+        values = array_of(tensor)
     except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
         reason = " ".join(str(error).split())
         raise Malformed(f"{what} with dims {list(tensor.dims)} cannot be read: {reason}") from None

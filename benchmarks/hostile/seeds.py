@@ -9,10 +9,12 @@ from typing import Any
 
 import onnx
 
+from benchmarks.generated.cases import draw_case
+
 _ROOT = Path(__file__).parents[2]
-_GENERATED = 32
+_GENERATED = 160
 _LARGEST = 40_000
-_MOST_NODES = 50
+_MOST_NODES = 60
 
 
 def seeds() -> dict[str, bytes]:
@@ -38,8 +40,7 @@ def seeds() -> dict[str, bytes]:
         "joined": tiny.joined(),
         **{f"opset {opset}": spelled.spelled(opset) for opset in (7, 11, 13, 18)},
     }
-    draw = _tests("generated.cases").draw_case
-    models.update({f"generated {seed}": draw(seed).model for seed in range(_GENERATED)})
+    models.update({f"generated {seed}": draw_case(seed).model for seed in range(_GENERATED)})
     found = {name: model.SerializeToString() for name, model in models.items() if len(model.graph.node) <= _MOST_NODES}
     for file in sorted((_ROOT / "tests" / "golden").glob("*.onnx")):
         if file.stat().st_size <= _LARGEST:

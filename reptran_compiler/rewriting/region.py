@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto, helper, numpy_helper
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor, captured, node_proto, tensor_proto
+from reptran_compiler.model.referred import array_of
 from reptran_compiler.runtime import Session, TensorFact, element_type, is_float, tensor_facts
 
 Array = NDArray[Any]
@@ -190,7 +191,7 @@ def _captured(graph: Graph, nodes: Sequence[Node]) -> list[Tensor]:
     tensors = {tensor.name: tensor for tensor in graph.inputs}
     tensors |= {tensor.name: tensor for node in graph.nodes for tensor in (*node.inputs, *node.outputs)}
     stored = (tensor for tensor in graph.model.graph.initializer if tensor.name in graph.pinned)
-    tensors |= {tensor.name: Constant(tensor.name, numpy_helper.to_array(tensor)) for tensor in stored}
+    tensors |= {tensor.name: Constant(tensor.name, array_of(tensor)) for tensor in stored}
     return [tensors[name] for name in sorted(read & graph.pinned & tensors.keys())]
 
 
