@@ -195,3 +195,32 @@ def test_scales_along_channels_serve_copies_along_space() -> None:
     result = compile_model(network(SIGN, behind=behind, space=DRAW.normal(size=(6, 5)), steps=steps, zeros=zeros), 2)
     assert result.verified
     assert not [note for note in result.summary.notes if note.startswith("q:")], "QuantizeLinear is no boundary"
+
+
+@pytest.mark.parametrize("last", ["norm", "bias", "computed bias"])
+def test_affines_of_interleaved_copies_are_carried(last: str) -> None:
+    """A Flatten of (space, channels) lays the copies of each place side by side."""
+    lasts = {
+        "norm": [node("BatchNormalization", ["v", "scale", "shift", "mean", "variance"], "u")],
+        "bias": [node("Add", ["v", "shift"], "u")],
+        "computed bias": [node("Exp", ["narrow"], "b"), node("Add", ["v", "b"], "u")],
+    }
+    behind = [
+        node("Transpose", ["y"], "last", perm=[0, 2, 3, 1]),
+        node("Flatten", ["last"], "v"),
+        node("Flatten", ["x"], "pixels"),
+        node("Concat", ["pixels"] * 3, "all", axis=1),
+        node("Slice", ["all", "from", "to", "from"], "narrow"),
+        *lasts[last],
+        node("Reshape", ["u", "column"], "t"),
+    ]
+    stored = {name: DRAW.uniform(0.5, 1.5, 288) for name in ("scale", "shift", "mean", "variance")}
+    stored |= {
+        "column": np.array([0, 288, 1, 1]),
+        "picture": DRAW.normal(size=(108, 288)) / 50,
+        "fc.w": DRAW.normal(size=(5, 288)),
+    }
+    model = network(SIGN, behind=behind, **stored)
+    result = compile_model(model, 2)
+    assert result.verified
+    assert not [note for note in result.summary.notes if note.startswith("u:")], "it is no boundary"

@@ -31,7 +31,7 @@ Spatial = spatial(
     *"MaxPool AveragePool GlobalAveragePool GlobalMaxPool LpPool GlobalLpPool".split(), name="carry-pooling"
 )
 BatchNormalization = per_channel("BatchNormalization", 1, 2, 3, 4, name="carry-batch-norm")
-InstanceNormalization = per_channel("InstanceNormalization", 1, 2, name="carry-instance-norm")
+InstanceNormalization = per_channel("InstanceNormalization", 1, 2, name="carry-instance-norm", blocks=True)
 
 
 @rule("carry-other-norm", effect=replicates(), phase="replicate", order=CARRIERS)

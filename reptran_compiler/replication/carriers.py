@@ -77,8 +77,7 @@ def broadcasting(*types: str, name: str | None = None) -> Rule:
                     if at < 0 or shape[at] == 1:
                         inputs.append(tensor)
                     else:
-                        m.require(outer == 1, "the copies lie interleaved", tensor)
-                        inputs.append(copies.repeated(g, tensor, at))
+                        inputs.append(copies.repeated(g, tensor, at, outer))
             equal = all(state.equal for _, state in wide)
             return [Tagged(out, Wide(axis, size, outer, equal)) for out in rebuilt(m, g, inputs)]
 
@@ -86,13 +85,14 @@ def broadcasting(*types: str, name: str | None = None) -> Rule:
     return _carrier(name or f"carry-{_slug(types)}", Broadcasting)
 
 
-def per_channel(op_type: str, *operands: int, name: str | None = None) -> Rule:
+def per_channel(op_type: str, *operands: int, name: str | None = None, blocks: bool = False) -> Rule:
     """An operator on [N, C, ...] with one parameter a channel in some of its operands.
 
     Args:
         op_type: the operator type.
         operands: the places of operands of shape [C].
         name: the rule's name.
+        blocks: whether the copies have to lie as blocks along the channels.
     """
 
     class PerChannel:
@@ -101,11 +101,11 @@ def per_channel(op_type: str, *operands: int, name: str | None = None) -> Rule:
 
         def rewrite(m: Match, g: Graph) -> list[Tagged]:
             copies, root = m.context, m.root
-            state = wide_operand(m, blocks=True)
+            state = wide_operand(m, blocks=blocks)
             m.require(state.axis == 1, "its channels are not on axis 1")
             inputs = list(root.inputs)
             for place in operands:
-                inputs[place] = copies.repeated(g, inputs[place], 0)
+                inputs[place] = copies.repeated(g, inputs[place], 0, state.outer)
             m.require(len(read_outputs(m)) == 1, "a second output is read")
             return [Tagged(rebuilt(m, g, inputs)[0], state)]
 

@@ -224,8 +224,11 @@ class Copies:
             self._made[key] = (tensor, g.constant(f"{tensor.name}/{suffix}", values))
         return self._made[key][1]
 
-    def repeated(self, g: Graph, tensor: Tensor, axis: int) -> Tensor:
-        """A narrow tensor's copies side by side along an axis: stored, or one Tile for all that read it."""
+    def repeated(self, g: Graph, tensor: Tensor, axis: int, outer: int = 1) -> Tensor:
+        """A narrow tensor's copies along an axis: stored, or one Tile for all that read it; interleaved where `outer`
+        says so (`Wide.outer`)."""
+        if outer != 1:
+            return self._interleaved(g, tensor, Wide(axis, self.shape(tensor)[axis], outer))
         if isinstance(tensor, Constant):
             times = [self.beta if place == axis else 1 for place in range(len(tensor.shape))]
             return self.stored(g, tensor, ("tile", axis), np.tile(tensor.values, times), "wide")
@@ -236,6 +239,15 @@ class Copies:
         made = self.tiled(g, tensor, axis, self.beta, tensor.name)
         self.facts.share(g.since(start))
         return made
+
+    def _interleaved(self, g: Graph, tensor: Tensor, state: Wide) -> Tensor:
+        """A narrow tensor's copies, interleaved."""
+        if isinstance(tensor, Constant):
+            values = state.join([tensor.values] * self.beta)
+            return self.stored(g, tensor, ("interleave", state.axis, state.outer), values, "wide")
+        order = Wide(0, state.size, state.outer).join([np.arange(state.size)] * self.beta)
+        index = g.constant(f"{tensor.name}/channels", order, np.int64)
+        return g.node("Gather", [tensor, index], {"axis": state.axis}, name=f"{tensor.name}/Gather").outputs[0]
 
     def per_copy(self, g: Graph, tensor: Tensor, state: Wide, channels: int) -> Tensor:
         """A wide tensor of one channel, each copy's channel repeated for as many channels as a partner has."""
