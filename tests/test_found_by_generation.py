@@ -217,7 +217,8 @@ def test_affines_of_interleaved_copies_are_carried(last: str) -> None:
     stored = {name: DRAW.uniform(0.5, 1.5, 288) for name in ("scale", "shift", "mean", "variance")}
     stored |= {
         "column": np.array([0, 288, 1, 1]),
-        "picture": DRAW.normal(size=(108, 288)) / 50,
+        "from": np.array([1]),
+        "to": np.array([289]),
         "fc.w": DRAW.normal(size=(5, 288)),
     }
     model = network(SIGN, behind=behind, **stored)
