@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from reptran_compiler.model import Graph, Tensor
-from reptran_compiler.replication import binarised, sign_up
+from reptran_compiler.replication import binarised, is_sign, sign_up
 from reptran_compiler.rewriting import Match, preserves, rule
 
 
@@ -118,3 +118,37 @@ class SignFromEqual:
         _require(m, m.zero, 0.0)
         _require(m, m.one, 1.0)
         return _sign_up(m, g)
+
+
+@rule("sign-from-select", effect=preserves(), order=24)
+class SignFromSelect:
+    """`cast(x >= 0) * 1 + cast(not x >= 0) * -1` becomes the canonical binarisation that is +1 at 0."""
+
+    def pattern(p: Any, x: Any) -> Any:
+        chosen = p.Mul(p.Cast(_not_below(p, x)), p.any("one"))
+        return p.Add(chosen, p.Mul(p.Cast(_below(p, x)), p.any("minus")))
+
+    def rewrite(m: Match, g: Graph) -> Tensor:
+        _require(m, m.zero, 0.0)
+        _require(m, m.one, 1.0)
+        _require(m, m.minus, -1.0)
+        return _sign_up(m, g)
+
+
+@rule("sign-of-sign", effect=preserves(), order=25)
+class SignOfSign:
+    """A binarisation of a binarisation becomes one, +1 at 0 where either of them is."""
+
+    def pattern(p: Any) -> Any:
+        return p.op("Sign Where Sub")
+
+    def rewrite(m: Match, g: Graph) -> Tensor:
+        out = m.root.outputs[0]
+        inner = binarised(out)
+        x = None if inner is None else binarised(inner)
+        m.require(x is not None, "binarises no binarisation")
+        assert inner is not None and x is not None, "asked for above"
+        m.require(not m.facts.constant(x), "binarises stored weights")
+        if is_sign(out) and is_sign(inner):
+            return g.node("Sign", [x], name=m.root.name).outputs[0]
+        return sign_up(g, x, np.dtype(m.facts.source(out).dtype))
