@@ -125,6 +125,15 @@ def test_annotations_of_what_kept_its_shape_stay(done: Outcome) -> None:
     assert notes == ["x", "raw"]
 
 
+def test_an_annotation_that_is_a_word_names_no_tensor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """qonnx notes the datatypes of tensors as annotations."""
+    model = documented()
+    model.graph.quantization_annotation[0].quant_parameter_tensor_names.add(key="finn_datatype", value="INT8")
+    found = compile_file(model, tmp_path, capsys)
+    assert found.code == 0, found.err
+    assert found.model.graph.quantization_annotation[0] == model.graph.quantization_annotation[0]
+
+
 def test_stated_shapes_do_not_lie(done: Outcome) -> None:
     onnx.checker.check_model(done.model, full_check=True)
     inferred = onnx.shape_inference.infer_shapes(done.model, check_type=True, strict_mode=True, data_prop=True)

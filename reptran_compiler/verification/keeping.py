@@ -99,7 +99,10 @@ def _of_stored(result: ModelProto, source: ModelProto) -> Iterator[Failure]:
 
 
 def _of_annotations(result: ModelProto) -> Iterator[Failure]:
-    """Annotations of tensors, or with parameters, that there are not."""
+    """Annotations of tensors, or with parameters, that there are not.
+
+    The value of a key like SCALE_TENSOR names a tensor; that of another is a word (qonnx' `finn_datatype`).
+    """
     if not result.graph.quantization_annotation:
         return
     stored = {tensor.name for tensor in result.graph.initializer}
@@ -109,7 +112,7 @@ def _of_annotations(result: ModelProto) -> Iterator[Failure]:
         if note.tensor_name not in known:
             yield Failure(note.tensor_name, "", "kept", "a quantization annotation of a tensor that is not there")
         for entry in note.quant_parameter_tensor_names:
-            if entry.value not in known:
+            if entry.key.endswith("_TENSOR") and entry.value not in known:
                 detail = f"its quantization annotation's {entry.key} {entry.value!r} is not there"
                 yield Failure(note.tensor_name, "", "kept", detail)
 
