@@ -17,6 +17,7 @@ SMALL = [
     "bitorch/lenet-dynamo",
     "bnn/preact-torchscript",
     "brevitas/scaled-torchscript",
+    "brevitas/tfc-cleaned",
     "brevitas/tfc-dynamo",
     "jax/resnet",
     "jax/vgg",

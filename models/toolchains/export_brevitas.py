@@ -83,11 +83,14 @@ def execute(model: onnx.ModelProto, feeds: Any) -> list[Any]:
     return [execute_onnx(wrapped, {given: image})[made]]
 
 
-def exported(net: nn.Module, shape: tuple[int, ...], dynamo: bool) -> onnx.ModelProto:
-    """The QONNX file of a network, for one image."""
+def exported(net: nn.Module, shape: tuple[int, ...], exporter: str) -> onnx.ModelProto:
+    """The QONNX file of a network, for one image; of "cleaned", what qonnx' own clean-up makes of dynamo's."""
+    if exporter == "cleaned":
+        cleaned: onnx.ModelProto = cleanup_model(ModelWrapper(exported(net, shape, "dynamo"))).model
+        return cleaned
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "network.onnx")
-        export_qonnx(net, args=torch.zeros(1, *shape), export_path=str(file), dynamo=dynamo)
+        export_qonnx(net, args=torch.zeros(1, *shape), export_path=str(file), dynamo=exporter == "dynamo")
         return onnx.load(str(file))
 
 
@@ -104,19 +107,19 @@ def main() -> None:
     torch.set_num_threads(1)
     record = recorder("brevitas", PACKAGES)
     for number, (name, about) in enumerate(ABOUT.items()):
-        for exporter in ("dynamo", "torchscript"):
+        for exporter in ("dynamo", "torchscript", *(("cleaned",) if name in ("tfc", "scaled") else ())):
             if not record.wants(f"{name}-{exporter}"):
                 continue
             net, shape = network(name)
             binary = (qnn.QuantConv2d, qnn.QuantLinear)
             draw(net, shape, Drawn(100 + number), lambda module, binary=binary: isinstance(module, binary))
             try:
-                model = exported(net, shape, exporter == "dynamo")
+                model = exported(net, shape, exporter)
             except Exception as error:  # noqa: BLE001 - torch's exporters raise whatever they please
                 sys.exit(f"{name}: {exporter} does not export: {type(error).__name__}: {error}")
             record.write(
                 f"{name}-{exporter}",
-                f"{about}, export_qonnx(dynamo={exporter == 'dynamo'})",
+                f"{about}, export_qonnx: {exporter}",
                 model,
                 (1, *shape),
                 # The first layer of CNV, TFC and LFC is binary, and a stem.
