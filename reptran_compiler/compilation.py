@@ -16,7 +16,7 @@ from reptran_compiler.errors import BadInput, NothingToDo, VerificationFailed
 from reptran_compiler.judging import Judgement, judge, spec_options
 from reptran_compiler.model.convert import INITIALIZERS_ARE_NO_INPUTS
 from reptran_compiler.model.io import STREAM, Source, from_proto, read_model, tensor_bytes
-from reptran_compiler.model.qonnx import standard_operators
+from reptran_compiler.model.qonnx import readable
 from reptran_compiler.model.referred import LARGE_MODEL, Scratch, embedded
 from reptran_compiler.outputs import Outputs, PathLike, numbered
 from reptran_compiler.pipeline import AlreadyReplicated, Options, Refusal, Transformation, transform
@@ -116,9 +116,9 @@ class Compilation:
                 "Compile the model that it was made from."
             )
         self.step("running the source", 0, None)
-        readable = replace(source, model=standard_operators(source.model))
-        trial = try_source(readable.model, dims=self.dims, batches=self.batches, threads=self.threads)
-        return self._unchanged(source, trial) if beta == 1 else self._compiled(readable, trial, scratch)
+        runnable = readable(source)
+        trial = try_source(runnable.model, dims=self.dims, batches=self.batches, threads=self.threads)
+        return self._unchanged(source, trial) if beta == 1 else self._compiled(runnable, trial, scratch)
 
     def _compiled(self, source: Source, trial: Trial, scratch: Scratch | None) -> CompileResult:
         options = replace(self.options, check=self.verify, stages=self.outputs.dump_dir is not None)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from models.toolchains.fixtures import load
+from reptran_compiler.cli.main import main as compile_main
+from reptran_compiler.cli.verify import main as verify_main
 from reptran_compiler.compiler import compile_model
 from reptran_compiler.errors import BadInput
 from reptran_compiler.model.qonnx import standard_operators
@@ -92,6 +97,16 @@ def test_tensors_keep_their_names_and_new_ones_are_free() -> None:
     names = [tensor.name for tensor in made.graph.initializer]
     assert len(names) == len(set(names))
     assert np.array_equal(run(made, {"x": X})["y"], 2 * np.where(X >= 0, 1, -1))
+
+
+def test_a_pair_is_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By reptran-verify, from the QONNX original; and its nodes are explained."""
+    source, rep = tmp_path / "tfc.onnx", tmp_path / "rep.onnx"
+    onnx.save(load("brevitas/tfc-cleaned").model, str(source))
+    assert compile_main([str(source), "--beta", "2", "-o", str(rep), "--quiet"]) == 0
+    assert verify_main([str(source), str(rep)]) == 0
+    assert compile_main([str(source), "--explain", "Gemm_1"]) == 0
+    assert "replicate-input" in capsys.readouterr().out
 
 
 def test_beta_1_gives_the_file_back() -> None:

@@ -12,6 +12,7 @@ from reptran_compiler.compilation import transform_source
 from reptran_compiler.errors import BadInput
 from reptran_compiler.explaining import explanation
 from reptran_compiler.model.io import read_model
+from reptran_compiler.model.qonnx import readable
 from reptran_compiler.pipeline import available_rules
 from reptran_compiler.reporting import make_console, progress
 from reptran_compiler.text import printable
@@ -47,7 +48,7 @@ def explain(arguments: Arguments) -> int:
     wanted = options(arguments)
     with progress(make_console(sys.stderr), quiet=arguments.quiet) as step:
         step("running the source", 0, None)
-        source = read_model(arguments.model)
+        source = readable(read_model(arguments.model))
         trial = try_source(source.model, dims=arguments.dims, threads=arguments.threads)
         step("rewriting", 0, None)
         transformation = transform_source(source.model, wanted, trial)

@@ -12,6 +12,7 @@ from reptran_compiler.gate.asked import Asked
 from reptran_compiler.gate.budgets import parse_budget
 from reptran_compiler.gate.pair import Mode, Pair
 from reptran_compiler.model.io import from_proto, read_model
+from reptran_compiler.model.qonnx import readable
 from reptran_compiler.outputs import PathLike
 from reptran_compiler.reporting import Step, Verification, silent
 
@@ -69,7 +70,7 @@ def verify_pair(
     progress("reading", 0, None)
     asked = Asked(beta, scope, fc, bn, weights, exclude, include, rules, ignore_metadata)
     mode: Mode = "layers" if layers_only else "retrained" if retrained else "values"
-    sources = [from_proto(each, name) if isinstance(each, ModelProto) else read_model(each)
+    sources = [readable(from_proto(each, name) if isinstance(each, ModelProto) else read_model(each))
                for each, name in ((original, "the original"), (rep, "the Rep network"))]  # fmt: skip
     made = Pair(sources[0], sources[1], asked, mode, dims, threads, seed, progress).verify(limits)
     return replace(made, seconds=time.perf_counter() - start)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from reptran_compiler.errors import BadInput
+from reptran_compiler.model.io import Source
 
 Array = NDArray[Any]
 
@@ -21,6 +23,15 @@ DOMAINS = frozenset({"qonnx.custom_op.general", "finn.custom_op.general", "onnx.
 
 _ROUNDING = {"ROUND": "Round", "HALF_EVEN": "Round", "CEIL": "Ceil", "FLOOR": "Floor"}
 _OPSET = 13
+
+
+def readable(source: Source) -> Source:
+    """A source, its model without quantisers of the qonnx domain.
+
+    Raises:
+        BadInput: as `standard_operators` does.
+    """
+    return replace(source, model=standard_operators(source.model))
 
 
 def standard_operators(model: ModelProto) -> ModelProto:
