@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import frameworks
+from benchmarks.spellings import spellings
 from models.toolchains.fixtures import FILES, fixtures, load
 from reptran_compiler.runtime import run
 from reptran_compiler.runtime.tolerance import compare
@@ -64,6 +67,43 @@ def test_a_network_is_compiled_and_agrees_with_its_framework(name: str) -> None:
     assert row.failure == ""
     assert not row.boundaries and row.rewritten == row.expected > 0
     assert row.agreement is not None and row.agreement < 1e-5
+
+
+@pytest.fixture
+def altered(tmp_path: Path) -> Path:
+    """A folder with one fixture, which says of its framework what is not so."""
+    (tmp_path / "paddle").mkdir()
+    for file in ("paddle.json", "paddle/vgg.onnx.xz", "paddle/vgg.npz"):
+        shutil.copy(FILES / file, tmp_path / file)
+    return tmp_path
+
+
+def test_a_wrong_output_fails_its_row(altered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table names the output and both values, and the program ends with 1."""
+    with np.load(altered / "paddle/vgg.npz") as stored:
+        arrays = {name: values + 1e-3 * name.startswith("out:") for name, values in stored.items()}
+    np.savez(altered / "paddle/vgg.npz", **arrays)
+    table = altered / "table.md"
+    assert frameworks.main(["--folder", str(altered), "--betas", "2", "-o", str(table)]) == 1
+    assert "1 compilations, 0 pass, 1 fail. Made by `python -m benchmarks.frameworks --folder" in table.read_text()
+    assert "output" in table.read_text() and "instead of" in table.read_text()
+    assert "about 0.0 min left" in capsys.readouterr().err
+
+
+def test_a_layer_that_is_not_found_fails_its_row(altered: Path) -> None:
+    """The framework's own count is what counts."""
+    noted = json.loads((altered / "paddle.json").read_text())
+    noted["networks"]["vgg"]["binary_layers"] += 1
+    (altered / "paddle.json").write_text(json.dumps(noted))
+    (row,) = frameworks.perform(frameworks.Task("paddle/vgg", altered, (2,)))
+    assert row.failure == "4 binary layers found, the framework has 5"
+
+
+def test_spellings_are_read_off_the_file() -> None:
+    """Chains of operators from a decision on, and stored weights of one magnitude a filter."""
+    assert spellings(load("jax/resnet").model) == ["6 x Sign Sub Identity Add"]
+    assert spellings(load("larq/xnornet").model) == ["6 x Sign Add Sign", "6 x stored +-alpha"]
+    assert spellings(load("brevitas/tfc-dynamo").model) == ["8 x BipolarQuant"]
 
 
 @pytest.mark.slow
