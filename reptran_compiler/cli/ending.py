@@ -41,10 +41,10 @@ class Command:
             return self.stop(str(error), error.exit_code)
         except MemoryError as error:
             return self.stop(f"not enough memory for this model ({error})" if str(error) else "not enough memory", 2)
-        except KeyboardInterrupt:
-            return self.stop("interrupted", INTERRUPTED)
         except Terminated:
             return self.stop("terminated", TERMINATED)
+        except KeyboardInterrupt:
+            return self.stop("interrupted", INTERRUPTED)
         except SystemExit as end:
             what = f"a file given to --rules ended the process (exit code {end.code})"
             return self.stop(f"{what}: it must only define rules", 2)

@@ -179,4 +179,4 @@ def head(net: Net, x: str, width: int) -> tuple[str, list[int | str]]:
 SPACE_BLOCKS: tuple[Block, ...] = (
     latent, pooled, halves, strided, padded, depthwise, gated, attended, bounded,
 )  # fmt: skip
-CHANNEL_BLOCKS: tuple[Block, ...] = (doubled, thinned, improved, option_a, shuffled)
+CHANNEL_BLOCKS: tuple[Block, ...] = (thinned, doubled, improved, option_a, shuffled)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 from onnx import ModelProto
 
 from reptran_compiler import provenance
@@ -68,15 +69,16 @@ class Subject:
         return made, Facts.of(made)
 
     @cached_property
-    def unequal(self) -> frozenset[str]:
-        """The tensors of the canonical source whose copies differ in a run with the file's own parameters."""
+    def equal_copies(self) -> dict[str, bool]:
+        """The canonical tensors that have copies, and whether these are equal with the file's own parameters."""
         spec = specify(self.made.canonical, spec_options(self.made, self.options))
         wide = {name: copies.names for name, copies in spec.computed.items() if copies.wide}
         names = [each for copies in wide.values() for each in copies]
         found = run(prune(spec.model, names), random_feeds(self.source, batch=2), names) if names else {}
-        return frozenset(
-            name for name, copies in wide.items() if any((found[copies[0]] != found[each]).any() for each in copies[1:])
-        )
+        return {
+            name: all(np.array_equal(found[copies[0]], found[each]) for each in copies[1:])
+            for name, copies in wide.items()
+        }
 
     def transform(self, model: ModelProto, *, check: bool = False) -> Transformation:
         """Compile a model as the command does, without the effects of rules being executed."""
@@ -108,13 +110,21 @@ class Subject:
         return self.complaints(replace(self.made, result=result.model), lambda made: made)
 
     def equal_at(self, places: Places) -> bool:
-        """Whether what the first of some places reads has equal copies; all maps, where it reads nothing wide."""
+        """Whether what the first of some places reads has equal copies, or, where it reads nothing wide (it makes
+        weights), what its readers read; all maps, where that is nothing wide.
+
+        A place that the canonical source has not is named behind one that it has: `norm/Mul`.
+        """
         for node in self.made.canonical.graph.node:
-            if node.name in places or places.intersection(node.output):
-                if any(self.facts.axis(name) is not None for name in node.input):
-                    return self.unequal.isdisjoint(node.input)
+            here = node.name in places or places.intersection(node.output)
+            if here or any(place.startswith(f"{node.name}/") for place in places):
+                readers = [each for each in self.made.canonical.graph.node if set(each.input) & set(node.output)]
+                for some in ([node], readers):
+                    read = {name for each in some for name in each.input} & self.equal_copies.keys()
+                    if read:
+                        return all(self.equal_copies[name] for name in read)
                 break
-        return not self.unequal
+        return all(self.equal_copies.values())
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def shuffle_lost(r: Result) -> Places:
     for turn in r.nodes("Transpose"):
         cut = r.maker(turn.input[0])
         if cut.op_type == "Reshape" and r.wide(cut.input[0]) == 1 and r.has(turn, "perm") == [0, 2, 1, 3, 4]:
-            return r.becomes(turn, "Identity")
+            return r.becomes(turn, "Identity") | {cut.name}
     raise LookupError("there is no shuffle")
 
 

@@ -30,6 +30,8 @@ _OPTIONS: tuple[Mapping[str, Mapping[str, Any]], ...] = (
         "dense.torchscript": {"weights": "binary", "fc": "fold", "bn": "keep"},
         "split_shuffle.torchscript": {"weights": "binary", "bn": "keep"},
         "se_grouped.dynamo": {"scope": "layer"},
+        "react.dynamo": {"weights": "binary"},
+        "resnet_pad.torchscript": {"weights": "binary", "bn": "keep"},
     },
 )
 
