@@ -114,9 +114,9 @@ def _neighbours(values: Array, beta: int, axis: int) -> Array:
     return np.concatenate([values, *[np.roll(values, 1, axis)] * (beta - 1)], axis)
 
 
-def _in_place(self: Copies, g: Graph, tensor: Tensor, axis: int) -> Tensor:
-    if not isinstance(tensor, Constant):
-        return _REPEATED(self, g, tensor, axis)
+def _in_place(self: Copies, g: Graph, tensor: Tensor, axis: int, outer: int = 1) -> Tensor:
+    if not isinstance(tensor, Constant) or outer != 1:
+        return _REPEATED(self, g, tensor, axis, outer)
     values = np.tile(tensor.values, [self.beta if place == axis else 1 for place in range(len(tensor.shape))])
     gs.Constant.values.fset(tensor, values)
     return tensor
