@@ -66,6 +66,21 @@ def strided(net: Net, x: str, width: int) -> str:
     return net.add("Resize", [y, "", net.store("up.scales", np.array([1, 1, 2, 2], np.float32))], "up", mode="nearest")
 
 
+def compared(net: Net, x: str, width: int, form: str) -> str:
+    """A RepConv of what is binarised with +1 at 0, spelled with Where, or with Cast."""
+    mask = net.add("LessOrEqual", [net.store("compared.zero", np.float32(0)), x], "compared.mask")
+    one, minus = (net.store(f"compared.{name}", np.float32(value)) for name, value in (("one", 1), ("minus", -1)))
+    if form == "Where":
+        signs = net.add("Where", [mask, one, minus], "compared.sign")
+    else:
+        cast = net.add("Cast", [mask], "compared.cast", to=1)
+        twice = net.add("Mul", [net.store("compared.two", np.float32(2)), cast], "compared.twice")
+        signs = net.add("Add", [twice, minus], "compared.sign")
+    weight = net.store("compared.w", np.sign(net.normal(width, width, 3, 3)))
+    y = net.norm(net.add("Conv", [signs, weight], "compared", pads=[1] * 4), "compared.bn", width)
+    return net.add("Add", [y, x], "compared.add")
+
+
 def padded(net: Net, x: str, width: int) -> str:
     """A binarised map, padded with +1, into a convolution that pads nothing; +1 at 0; a grouped one."""
     mask = net.add("GreaterOrEqual", [x, net.store("zero", np.float32(0))], "padded.mask")

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorAnnotation, TensorProto, helper, numpy_helper
 
-from tests.planted.blocks import CHANNEL_BLOCKS, SPACE_BLOCKS, growth, head, levelled
+from tests.planted.blocks import CHANNEL_BLOCKS, SPACE_BLOCKS, compared, growth, head, levelled, strided
 from tests.tiny_networks import Net, joined, plain
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +57,14 @@ def alternating() -> ModelProto:
     for block in dict.fromkeys((*order, *SPACE_BLOCKS, *CHANNEL_BLOCKS)):
         x = block(net, x, WIDTH)
     return _finished(net, head(net, x, WIDTH))
+
+
+def spelled(form: str) -> ModelProto:
+    """A binarisation in a spelling that is not the canonical one, copies that differ, a strided block."""
+    net, x = _begun(9)
+    x = growth(net, x, WIDTH)
+    x = strided(net, compared(net, x, 2 * WIDTH, form), 2 * WIDTH)
+    return _finished(net, head(net, x, 2 * WIDTH), "grow.bn")
 
 
 def fresh() -> ModelProto:
@@ -144,6 +152,8 @@ SOURCES: dict[str, Callable[[], ModelProto]] = {
     "plain": lambda: dressed(plain(), "one.bn"),
     "joined": lambda: dressed(joined(), "one.bn"),
     "fresh": fresh,
+    "spelled with Where": lambda: spelled("Where"),
+    "spelled with Cast": lambda: spelled("Cast"),
     **{Path(path).stem: _file(path) for path in FILES},
     "reactnet-tiny": _file("models/files/reactnet-tiny.onnx"),
 }
