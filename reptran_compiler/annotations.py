@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from onnx import ModelProto, ValueInfoProto, helper
+from onnx import ModelProto
 
 from reptran_compiler.runtime import RuntimeFailure, TensorFact, random_feeds, tensor_facts
 from reptran_compiler.trial import Trial
@@ -35,7 +35,9 @@ def carry_annotations(source: ModelProto, result: ModelProto, trial: Trial, *, t
     stated = [
         value
         for value in source.graph.value_info
-        if value.name in made and _same(value.name, before, after) and _true(value, after)
+        if value.name in made
+        and _same(value.name, before, after)
+        and all(each[value.name].fits(value) for each in after)
     ]
     notes = [note for note in result.graph.quantization_annotation if _same(note.tensor_name, before, after)]
     del result.graph.value_info[:]
@@ -52,21 +54,3 @@ def _facts(model: ModelProto, trial: Trial, threads: int) -> _Facts:
 def _same(name: str, before: _Facts, after: _Facts) -> bool:
     """Whether a tensor has one type and, at every batch size, one shape in both models."""
     return all(name in old and old[name] == new.get(name) for old, new in zip(before, after, strict=True))
-
-
-def _true(value: ValueInfoProto, facts: _Facts) -> bool:
-    """Whether the sizes that a value_info states are those of the runs. What is no tensor states none."""
-    kind = value.type.tensor_type
-    if not value.type.HasField("tensor_type"):
-        return True
-    for found in (each[value.name] for each in facts):
-        if kind.elem_type and helper.tensor_dtype_to_np_dtype(kind.elem_type) != found.dtype:
-            return False
-        if not kind.HasField("shape"):
-            continue
-        if len(kind.shape.dim) != found.rank:
-            return False
-        sizes = zip(kind.shape.dim, found.shape, strict=True)
-        if any(axis.HasField("dim_value") and axis.dim_value != size for axis, size in sizes):
-            return False
-    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import stat
 import sys
@@ -12,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from reptran_compiler.errors import BadInput
+from reptran_compiler.model.protos import stated_bytes
 from reptran_compiler.model.referred import array_of, byte_count, can_refer, refer
 
 #: What names a standard stream instead of a file.
@@ -23,8 +23,6 @@ STREAM = "-"
 EMBEDDED_LIMIT = 1_900_000_000
 #: No file is larger: protobuf ends there, and large weights lie in other files.
 _LARGEST_FILE = (1 << 31) - 1
-#: Bits of an element of the types that are packed.
-_PACKED = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2, "FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
 
 
 class ModelFileError(BadInput):
@@ -207,7 +205,7 @@ def _lying(tensor: TensorProto, place: Path, called: str) -> _Lying:
     try:
         size = place.stat().st_size
         offset = int(entries.get("offset") or 0)
-        asked = _stored_bytes(tensor)
+        asked = stated_bytes(tensor)
         length = int(entries["length"]) if entries.get("length") else asked
     except OSError as error:
         raise ModelFileError(f"{what} cannot be read: {why(error)}") from None
@@ -234,18 +232,6 @@ def _embed(tensor: TensorProto, data: _Lying, called: str) -> None:
         raise ModelFileError(f"{what} cannot be read: {why(error)}") from None
     del tensor.external_data[:]
     tensor.ClearField("data_location")
-
-
-def _stored_bytes(tensor: TensorProto) -> int:
-    """How many bytes the data of a tensor takes; -1 where its type has no size, or its shape none."""
-    try:
-        name = TensorProto.DataType.Name(tensor.data_type)
-        bits = _PACKED.get(name) or 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    except (ValueError, KeyError, TypeError):
-        return -1
-    if name == "STRING" or min(tensor.dims, default=0) < 0:
-        return -1
-    return int(-(-math.prod(tensor.dims) * bits // 8))
 
 
 def why(error: BaseException) -> str:

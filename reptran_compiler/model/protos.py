@@ -1,10 +1,15 @@
-"""Copies of protobuf messages, field by field."""
+"""Protobuf messages: copies of them, field by field, and the sizes that they state."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 from google.protobuf.message import Message  # type: ignore[import-untyped,unused-ignore]
+from onnx import TensorProto, helper
+
+#: Bits of an element of the types that are packed.
+_PACKED = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2, "FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
 
 
 def copy_fields(source: Message, target: Message, without: Collection[str] = ()) -> None:
@@ -18,3 +23,15 @@ def copy_fields(source: Message, target: Message, without: Collection[str] = ())
             getattr(target, field.name).extend(value)
         else:
             getattr(target, field.name).CopyFrom(value)
+
+
+def stated_bytes(tensor: TensorProto) -> int:
+    """How many bytes the data of a tensor takes; -1 where its type has no size, or its shape none."""
+    try:
+        name = TensorProto.DataType.Name(tensor.data_type)
+        bits = _PACKED.get(name) or 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except (ValueError, KeyError, TypeError):
+        return -1
+    if name == "STRING" or min(tensor.dims, default=0) < 0:
+        return -1
+    return int(-(-math.prod(tensor.dims) * bits // 8))

@@ -6,7 +6,6 @@ that hold such tensors share their data. This is for the compiler's own use: wha
 
 from __future__ import annotations
 
-import math
 import mmap
 import os
 import tempfile
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from reptran_compiler.errors import BadInput
-from reptran_compiler.model.protos import copy_fields
+from reptran_compiler.model.protos import copy_fields, stated_bytes
 
 Array = NDArray[Any]
 
@@ -118,7 +117,7 @@ def refer(tensor: TensorProto, path: Path, offset: int, length: int) -> None:
 
 def can_refer(tensor: TensorProto, length: int) -> bool:
     """Whether a tensor with so many bytes of data is one to refer to: a large one, which they fit."""
-    return length >= LARGE_TENSOR and tensor.data_type in _PLAIN and length == _stated_bytes(tensor)
+    return length >= LARGE_TENSOR and tensor.data_type in _PLAIN and length == stated_bytes(tensor)
 
 
 def is_referred(tensor: TensorProto) -> bool:
@@ -186,11 +185,6 @@ def as_inputs(model: ModelProto) -> ModelProto:
 
 def _full(error: OSError) -> BadInput:
     return BadInput(f"cannot keep large tensors in a file: {error.strerror or error} (make room, or set TMPDIR)")
-
-
-def _stated_bytes(tensor: TensorProto) -> int:
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    return int(dtype.itemsize * math.prod(tensor.dims))
 
 
 def _element_type(values: Array) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from reptran_compiler.model.referred import byte_count
 from reptran_compiler.model.symbolic import Dimension, Symbols
@@ -47,6 +47,20 @@ class TensorFact:
         """The number of axes."""
         return len(self.shape)
 
+    def fits(self, stated: ValueInfoProto) -> bool:
+        """Whether the run agrees with what is stated of a tensor. Of what is no tensor nothing is stated."""
+        if not stated.type.HasField("tensor_type"):
+            return True
+        kind = stated.type.tensor_type
+        if kind.elem_type and helper.tensor_dtype_to_np_dtype(kind.elem_type) != self.dtype:
+            return False
+        if not kind.HasField("shape"):
+            return True
+        sizes = [axis.dim_value if axis.HasField("dim_value") else None for axis in kind.shape.dim]
+        if len(sizes) != self.rank:
+            return False
+        return all(size in (None, real) for size, real in zip(sizes, self.shape, strict=True))
+
 
 def probe(
     model: ModelProto, feeds: Mapping[str, NDArray[Any]], *, values: Sequence[str] = (), threads: int = 1
@@ -70,9 +84,7 @@ def probe(
     """
     names = [name for node in model.graph.node for name in node.output if name]
     plain = _plain_tensors(model, names)
-    taken = (
-        set(names) | {value.name for value in model.graph.input} | {t.name for t in model.graph.initializer}
-    )
+    taken = set(names) | {value.name for value in model.graph.input} | {t.name for t in model.graph.initializer}
     prefix = "shape of "
     while any(name.startswith(prefix) for name in taken):
         prefix += "* "
@@ -138,9 +150,7 @@ def inferred_facts(
     return facts
 
 
-def integer_values(
-    model: ModelProto, feeds: Mapping[str, NDArray[Any]], symbols: Symbols
-) -> dict[str, NDArray[Any]]:
+def integer_values(model: ModelProto, feeds: Mapping[str, NDArray[Any]], symbols: Symbols) -> dict[str, NDArray[Any]]:
     """The values of the small integer tensors that inputs of the given shapes determine, whatever their data."""
     sizes = _axis_sizes(model, feeds)
     found = {}
