@@ -80,10 +80,7 @@ def with_stored(model: ModelProto, dtype: str) -> ModelProto:
 
 def _retype(graph: GraphProto, kind: int) -> None:
     kept = {
-        node.input[place]
-        for node in graph.node
-        for place in _SCALES.get(node.op_type, ())
-        if place < len(node.input)
+        node.input[place] for node in graph.node for place in _SCALES.get(node.op_type, ()) if place < len(node.input)
     }
     for tensor in graph.initializer:
         if tensor.name not in kept and tensor.data_type == TensorProto.FLOAT:

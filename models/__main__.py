@@ -21,9 +21,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--exporter", choices=["dynamo", "torchscript"], default="dynamo")
     one.add_argument("--no-optimize", action="store_true", help="dynamo: optimize=False")
     one.add_argument("--no-folding", action="store_true", help="torchscript: do_constant_folding=False")
-    one.add_argument(
-        "--training", choices=["eval", "preserve"], default="eval", help="torchscript: its TrainingMode"
-    )
+    one.add_argument("--training", choices=["eval", "preserve"], default="eval", help="torchscript: its TrainingMode")
     one.add_argument("--size", type=int, help="height and width of the image (default: see list)")
     one.add_argument("--classes", type=int, help="outputs of the classifier (default: see list)")
     one.add_argument("--batch", default="dynamic", help="a number, or `dynamic` (the default)")

@@ -17,9 +17,7 @@ def downsampling(inputs: int, outputs: int, stride: int, beta: int) -> nn.Module
     """The real-valued shortcut where the shape changes, and Identity where it does not."""
     if inputs == outputs and stride == 1:
         return nn.Identity()
-    return nn.Sequential(
-        nn.AvgPool2d(2, stride), conv(inputs, outputs, 1, beta=beta), Norm2d(outputs, beta=beta)
-    )
+    return nn.Sequential(nn.AvgPool2d(2, stride), conv(inputs, outputs, 1, beta=beta), Norm2d(outputs, beta=beta))
 
 
 class Block(nn.Module):

@@ -24,9 +24,7 @@ class DenseBlock(nn.Module):
     def __init__(self, inputs: int, beta: int, binarise: type[Binarise]) -> None:
         super().__init__()
         self.bn, self.sign = Norm2d(inputs, beta=beta), binarise()
-        self.conv = conv(
-            inputs, GROWTH, 3, beta=beta, weighting=sign if binarise is CastSign else clipped_sign
-        )
+        self.conv = conv(inputs, GROWTH, 3, beta=beta, weighting=sign if binarise is CastSign else clipped_sign)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([x, self.conv(self.sign(self.bn(x)))], dim=1)
@@ -57,18 +55,14 @@ class SplitImprovementBlock(ImprovementBlock):
 
 def transition(inputs: int, outputs: int, beta: int) -> nn.Module:
     """BatchNormalization, MaxPool, ReLU, real 1x1 convolution."""
-    return nn.Sequential(
-        Norm2d(inputs, beta=beta), nn.MaxPool2d(2, 2), nn.ReLU(), conv(inputs, outputs, 1, beta=beta)
-    )
+    return nn.Sequential(Norm2d(inputs, beta=beta), nn.MaxPool2d(2, 2), nn.ReLU(), conv(inputs, outputs, 1, beta=beta))
 
 
 class _Grown(nn.Module):
     """What both networks do behind their stem and body: BatchNormalization, ReLU, global pooling,
     classifier."""
 
-    def __init__(
-        self, stem: nn.Module, body: list[nn.Module], features: int, classes: int, beta: int
-    ) -> None:
+    def __init__(self, stem: nn.Module, body: list[nn.Module], features: int, classes: int, beta: int) -> None:
         super().__init__()
         self.beta = beta
         self.stem, self.body = stem, nn.Sequential(*body)

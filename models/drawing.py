@@ -65,9 +65,7 @@ def _calibrate(network: nn.Module, images: Tensor, generator: torch.Generator) -
             module.running_mean.copy_(centre)
             module.running_var.copy_(_digits(variance * _between(variance, 0.5, 2.0, generator)))
 
-    centring = [
-        m for m in network.modules() if isinstance(m, (nn.modules.batchnorm._BatchNorm, LearnableBias))
-    ]
+    centring = [m for m in network.modules() if isinstance(m, (nn.modules.batchnorm._BatchNorm, LearnableBias))]
     hooks = [module.register_forward_pre_hook(before) for module in centring]
     try:
         network.double()(images.double())

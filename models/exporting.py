@@ -60,9 +60,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def export(
-    network: nn.Module, file: str | Path, variant: Variant = Variant(), *, batch: int | None = None
-) -> Path:
+def export(network: nn.Module, file: str | Path, variant: Variant = Variant(), *, batch: int | None = None) -> Path:
     """Write `network` (from `models.build`, `fuse` or `rep_form`) to `file`, its input named `input`, its
     output `logits`.
 

@@ -19,11 +19,7 @@ from models.zoo import plan_of
 
 def norm_names(network: nn.Module) -> list[str]:
     """The names of all BatchNormalization modules of a network, as `named_modules` has them."""
-    return [
-        name
-        for name, module in network.named_modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm)
-    ]
+    return [name for name, module in network.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 def _layers_in_front(network: nn.Module, image: tuple[int, ...]) -> dict[str, str]:

@@ -105,9 +105,7 @@ class Linear(Layer):
 
     groups = 1
 
-    def __init__(
-        self, inputs: int, outputs: int, *, bias: bool = False, weighting: Weighting | None = None
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = False, weighting: Weighting | None = None) -> None:
         super().__init__((outputs, inputs), bias, weighting)
 
     def operate(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -134,9 +132,7 @@ class DepthwiseConv2d(Conv2d):
 
     def inherit(self, source: Layer) -> None:
         self.weight = nn.Parameter(replicate(source.weight.detach(), self.beta, axis=0))
-        self.bias = (
-            None if source.bias is None else nn.Parameter(replicate(source.bias.detach(), self.beta, axis=0))
-        )
+        self.bias = None if source.bias is None else nn.Parameter(replicate(source.bias.detach(), self.beta, axis=0))
         self.gain = None if source.gain is None else replicate(source.gain, self.beta, axis=0)
 
 
@@ -150,9 +146,7 @@ class _Rep(Layer):
     def _widen(self, beta: int) -> None:
         outputs = self.weight.shape[0]
         if outputs % (self.groups * beta):
-            raise ValueError(
-                f"{outputs} filters in {self.groups} groups cannot be shared by beta = {beta} copies"
-            )
+            raise ValueError(f"{outputs} filters in {self.groups} groups cannot be shared by beta = {beta} copies")
         self.beta = beta
         if self.bias is not None:
             self.bias = nn.Parameter(torch.empty(beta * outputs))

@@ -21,9 +21,7 @@ class BinaryMLP(nn.Module):
         self.stem = nn.Sequential(Linear(size * size, width, weighting=sign), Norm1d(width))
         self.hidden = nn.Sequential(
             *(
-                nn.Sequential(
-                    WhereSign(), linear(width, width, beta=beta, weighting=sign), Norm1d(width, beta=beta)
-                )
+                nn.Sequential(WhereSign(), linear(width, width, beta=beta, weighting=sign), Norm1d(width, beta=beta))
                 for _ in range(2)
             )
         )

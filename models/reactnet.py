@@ -35,9 +35,7 @@ class Block(nn.Module):
     """3x3 convolution, then one 1x1 convolution (or two and Concat, where the channels double), each with its
     shortcut."""
 
-    def __init__(
-        self, inputs: int, outputs: int, stride: int, beta: int, weighting: Weighting | None
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, beta: int, weighting: Weighting | None) -> None:
         super().__init__()
         layer = partial(conv, beta=beta, weighting=weighting)
         self.move1 = LearnableBias(inputs, beta=beta)

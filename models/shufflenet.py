@@ -17,19 +17,13 @@ from models.weightings import residue
 def shuffle(x: Tensor, groups: int) -> Tensor:
     """Interleave the channels of `groups` groups: Reshape, Transpose, Reshape, of [N, C, H, W]."""
     n, channels, height, width = x.shape
-    return (
-        x.view(n, groups, channels // groups, height, width)
-        .transpose(1, 2)
-        .reshape(n, channels, height, width)
-    )
+    return x.view(n, groups, channels // groups, height, width).transpose(1, 2).reshape(n, channels, height, width)
 
 
 class BinaryUnit(nn.Sequential):
     """Learnable bias, Sign, binary convolution, BatchNormalization, PReLU."""
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, beta: int, stride: int = 1, groups: int = 1
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, beta: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(
             LearnableBias(inputs, beta=beta),
             WhereSign(),

@@ -47,9 +47,7 @@ def trace(
                 raise ValueError(f"{len(forced)} maps are forced, and there are more binarisations: {name}")
             value = torch.from_numpy(np.array(forced[len(names)], dtype=np.float32))
             if value.shape != y.shape:
-                raise ValueError(
-                    f"{name}: the forced map is {list(value.shape)}, the network's {list(y.shape)}"
-                )
+                raise ValueError(f"{name}: the forced map is {list(value.shape)}, the network's {list(y.shape)}")
             y = value
         names.append(name)
         before.append(x.numpy().copy())

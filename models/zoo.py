@@ -66,13 +66,9 @@ ZOO: dict[str, Entry] = {
         paper_size=227,
         smallest=99,
     ),
-    "binary-mlp": Entry(
-        BinaryMLP, "BinaryNet's MLP; all layers binary, where(x >= 0)", 1, 10, size=28, paper_size=28
-    ),
+    "binary-mlp": Entry(BinaryMLP, "BinaryNet's MLP; all layers binary, where(x >= 0)", 1, 10, size=28, paper_size=28),
     "binarydensenet-28": Entry(BinaryDenseNet28, "BinaryDenseNet-28; growth by Concat, cast of x >= 0"),
-    "meliusnet-22": Entry(
-        MeliusNet22, "MeliusNet-22; Split, Slice, Concat, real grouped layers, nested Sign"
-    ),
+    "meliusnet-22": Entry(MeliusNet22, "MeliusNet-22; Split, Slice, Concat, real grouped layers, nested Sign"),
     "real2binary-18": Entry(RealToBinary18, "Real-to-Binary ResNet-18; squeeze-and-excite, identity residue"),
     "binary-shufflenet": Entry(
         ShuffleNetV2, "ShuffleNet V2 1.5x; shuffle, grouped binary, real depthwise, 1x1 classifier"
@@ -120,9 +116,7 @@ def plan(name: str, *, beta: int = 1, size: int | None = None, classes: int | No
     if name not in ZOO:
         raise KeyError(f"no network {name!r}; there are {', '.join(ZOO)}")
     entry = ZOO[name]
-    return Plan(
-        name, entry.classes if classes is None else classes, entry.size if size is None else size, beta
-    )
+    return Plan(name, entry.classes if classes is None else classes, entry.size if size is None else size, beta)
 
 
 def build(

@@ -55,12 +55,7 @@ def _factor(model: ModelProto) -> ModelProto:
     for node in graph.nodes:
         factored.graph.node.append(node.proto)
         position = weight_position(graph, node)
-        if (
-            position is None
-            or node.name == last
-            or node.inputs[1 - position] in near
-            or is_depthwise(node, facts)
-        ):
+        if position is None or node.name == last or node.inputs[1 - position] in near or is_depthwise(node, facts):
             continue
         weight = graph.value(node.inputs[position])
         rows_first = node.op == "Conv" or (node.op == "Gemm" and node.attribute("transB", 0) == 1)
@@ -74,9 +69,7 @@ def _factor(model: ModelProto) -> ModelProto:
                 del target.input[2:]
                 target.output[0] = f"{name}.unbiased"
                 _store(factored, f"{node.name}.b", graph.value(node.input(2)).reshape(1, -1, *spatial))
-                factored.graph.node.append(
-                    helper.make_node("Add", [target.output[0], f"{node.name}.b"], [name])
-                )
+                factored.graph.node.append(helper.make_node("Add", [target.output[0], f"{node.name}.b"], [name]))
             continue
         del target.input[position:], target.output[:]
         target.input.append(f"{node.name}.B")

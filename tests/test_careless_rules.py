@@ -48,9 +48,7 @@ def test_names_are_told_apart() -> None:
     assert len({rule.name for rule in CATALOGUE}) == len(CATALOGUE)
 
 
-def test_an_entry_point_that_does_not_load(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_entry_point_that_does_not_load(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rule, path = broken_package(tmp_path)
     monkeypatch.syspath_prepend(str(path))
     file = tmp_path / "right.py"

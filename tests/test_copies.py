@@ -63,12 +63,8 @@ def _slice_two(net: Net) -> str:
 
 CASES: dict[str, tuple[Build, Expected]] = {
     "concat": (
-        lambda net: net.add(
-            "Concat", ["x", net.add("Relu", ["x"], "a"), net.add("Neg", ["x"], "b")], "y", axis=1
-        ),
-        lambda copies: np.concatenate(
-            [_whole(copies), np.maximum(_whole(copies), 0), -_whole(copies)], axis=1
-        ),
+        lambda net: net.add("Concat", ["x", net.add("Relu", ["x"], "a"), net.add("Neg", ["x"], "b")], "y", axis=1),
+        lambda copies: np.concatenate([_whole(copies), np.maximum(_whole(copies), 0), -_whole(copies)], axis=1),
     ),
     "slice": (_slice(2, 9, 1), lambda copies: _whole(copies)[:, 2 * BETA : 9 * BETA]),
     "slice from the end": (_slice(-5, 2**62, 1), lambda copies: _whole(copies)[:, 7 * BETA :]),
@@ -76,9 +72,7 @@ CASES: dict[str, tuple[Build, Expected]] = {
     "slice backwards": (_slice(-1, -(2**62), -1), lambda copies: _whole([c[:, ::-1] for c in copies])),
     "slice in space too": (_slice_two, lambda copies: _whole(copies)[:, 2 * BETA : 11 * BETA, ::2]),
     "pad": (
-        lambda net: net.add(
-            "Pad", ["x", _ints(net, 0, 1, 0, 0, 0, 2, 1, 0), net.store("v", np.float32(0.5))], "y"
-        ),
+        lambda net: net.add("Pad", ["x", _ints(net, 0, 1, 0, 0, 0, 2, 1, 0), net.store("v", np.float32(0.5))], "y"),
         lambda copies: np.pad(
             _whole(copies), ((0, 0), (BETA, 2 * BETA), (0, 1), (0, 0)), constant_values=np.float32(0.5)
         ),
@@ -97,13 +91,9 @@ CASES: dict[str, tuple[Build, Expected]] = {
         lambda copies: _whole(copies).mean((2, 3)),
     ),
     "gate of one channel": (
-        lambda net: net.add(
-            "Mul", ["x", net.add("Slice", ["x", *(_ints(net, v) for v in (4, 5, 1))], "gate")], "y"
-        ),
+        lambda net: net.add("Mul", ["x", net.add("Slice", ["x", *(_ints(net, v) for v in (4, 5, 1))], "gate")], "y"),
         # The slice is one channel of each copy once it is cut; each copy broadcasts over its own C channels.
-        lambda copies: _whole(
-            [c * _whole(copies)[:, 4 * BETA + r : 4 * BETA + r + 1] for r, c in enumerate(copies)]
-        ),
+        lambda copies: _whole([c * _whole(copies)[:, 4 * BETA + r : 4 * BETA + r + 1] for r, c in enumerate(copies)]),
     ),
     "flatten, channels first": (
         lambda net: net.add("Flatten", ["x"], "y"),
@@ -210,9 +200,7 @@ def test_roles_follow_from_the_source() -> None:
         "even": Role.REPCONV,
         "g": Role.CLASSIFIER,
     }
-    spec = specify(
-        _model(build), SpecOptions(BETA, include=frozenset({"behind"}), exclude=frozenset({"even", "dw.y"}))
-    )
+    spec = specify(_model(build), SpecOptions(BETA, include=frozenset({"behind"}), exclude=frozenset({"even", "dw.y"})))
     roles = {layer.node: layer.role for layer in spec.layers}
     assert roles["behind"] is Role.REPCONV
     assert roles["even"] is Role.BOUNDARY

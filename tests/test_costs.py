@@ -198,11 +198,7 @@ def test_global_pooling_counts_its_input_in_every_spelling(spelling: str) -> Non
     elif spelling == "ReduceMean":
         y = b.op("ReduceMean", "input", axes=[2, 3])
     else:
-        y = (
-            b.op("AveragePool", "input", kernel_shape=[6, 6])
-            if spelling == "AveragePool"
-            else b.op(spelling, "input")
-        )
+        y = b.op("AveragePool", "input", kernel_shape=[6, 6]) if spelling == "AveragePool" else b.op(spelling, "input")
     assert dict(count(b.model(y)).elementwise) == {"global_pool": 3 * 36}
 
 
@@ -276,9 +272,7 @@ def test_unknown_operators_and_subgraphs_are_noted() -> None:
     model.graph.value_info.append(helper.make_tensor_value_info("m", TensorProto.FLOAT, [1, 4]))
     model.graph.value_info.append(helper.make_tensor_value_info("Relu_1", TensorProto.FLOAT, [9, 9]))
     report = count(model)
-    assert dict(report.elementwise) == {"activation": 4, "other": 4}, (
-        "stale shapes of standard operators are not used"
-    )
+    assert dict(report.elementwise) == {"activation": 4, "other": 4}, "stale shapes of standard operators are not used"
     assert report.notes == ("my.domain::Mystery is counted as one operation an output element",)
 
 
@@ -326,9 +320,7 @@ def test_violations_are_named() -> None:
 def test_counting_is_linear_and_leaves_the_model_alone() -> None:
     b, x = small()
     for _ in range(1500):
-        x = b.op(
-            "Reshape", b.op("Relu", b.op("Add", x, b.empty(1, 8, 1, 1))), b.const([0, 8, 8, 8], np.int64)
-        )
+        x = b.op("Reshape", b.op("Relu", b.op("Add", x, b.empty(1, 8, 1, 1))), b.const([0, 8, 8, 8], np.int64))
     model = classified(b, x, 8)
     before = model.SerializeToString(deterministic=True)
     assert count(model).parameters["learnable_biases"] == 1500 * 8

@@ -104,9 +104,7 @@ def test_repconvs_keep_weights_and_macs(name: str, beta: int) -> None:
         assert layer.rearrange(layer.weight).numel() == layers[where].weight.numel()
     before, after = counting.macs(original), counting.macs(wide)
     grown = {"classifier", "depthwise"}
-    assert {k: v for k, v in before.items() if k not in grown} == {
-        k: v for k, v in after.items() if k not in grown
-    }
+    assert {k: v for k, v in before.items() if k not in grown} == {k: v for k, v in after.items() if k not in grown}
     assert all(after[k] == beta * before[k] for k in grown & set(before))
 
 
@@ -241,9 +239,7 @@ def test_weightings_give_one_magnitude_a_filter(weighting: weightings.Weighting)
 
 def test_building_is_deterministic_and_nothing_is_degenerate() -> None:
     one, two, other = (models.build("recu-resnet20", seed=s).state_dict() for s in (0, 0, 1))
-    assert all(torch.equal(one[k], two[k]) for k in one) and not torch.equal(
-        one["fc.weight"], other["fc.weight"]
-    )
+    assert all(torch.equal(one[k], two[k]) for k in one) and not torch.equal(one["fc.weight"], other["fc.weight"])
     for name, value in one.items():
         if value.dim() and not name.endswith("gain"):
             assert value.unique().numel() > value.numel() // 4, name
@@ -265,9 +261,7 @@ def test_fusing_keeps_the_function_and_moves_the_start() -> None:
     rep, rep_fused = models.rep_form(network, 2), models.rep_form(fused, 2)
     assert any(isinstance(m, Fused) for m in rep_fused.modules())
     forced = models.trace(rep, images)
-    assert not np.allclose(
-        forced.output, models.trace(rep_fused, images, forced=forced.after).output, atol=1e-3
-    )
+    assert not np.allclose(forced.output, models.trace(rep_fused, images, forced=forced.after).output, atol=1e-3)
     with pytest.raises(KeyError, match="no BatchNormalization 'fc'"):
         models.fuse(network, ["fc"])
 
@@ -306,8 +300,7 @@ def test_exports_run_at_any_batch_and_can_be_read_back(variant: str, tmp_path: P
     assert [v.name for v in (*model.graph.input, *model.graph.output)] == ["input", "logits"]
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
     assert (
-        b"stack_trace" not in file.read_bytes()
-        and str(Path(models.__file__).parent).encode() not in file.read_bytes()
+        b"stack_trace" not in file.read_bytes() and str(Path(models.__file__).parent).encode() not in file.read_bytes()
     )
     fused = models.fused_norms(network, model)
     assert bool(fused) == (variant in ("dynamo", "torchscript"))
@@ -317,9 +310,7 @@ def test_exports_run_at_any_batch_and_can_be_read_back(variant: str, tmp_path: P
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     for batch in (1, 3):
         images = np.random.default_rng(batch).standard_normal((batch, 3, 32, 32), dtype=np.float32)
         logits, *maps = session.run(["logits", *names], {"input": images})
@@ -332,8 +323,7 @@ def test_exports_run_at_any_batch_and_can_be_read_back(variant: str, tmp_path: P
 def test_export_is_deterministic_and_options_exclude_each_other(tmp_path: Path) -> None:
     network = models.build("reactnet-tiny")
     one, two = (
-        models.export(network, tmp_path / f"{i}.onnx", models.VARIANTS["torchscript"]).read_bytes()
-        for i in range(2)
+        models.export(network, tmp_path / f"{i}.onnx", models.VARIANTS["torchscript"]).read_bytes() for i in range(2)
     )
     assert one == two
     with pytest.raises(ValueError, match="TorchScript"):

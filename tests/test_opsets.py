@@ -84,8 +84,6 @@ def test_every_rank(rank: int, scope: str, tmp_path: Path, capsys: pytest.Captur
     assert shapes(done.model)["one"] == shapes(done.model)["two"] == (4, 16, *[3] * rank)
 
 
-
-
 @pytest.mark.parametrize("beta", ["2", "4"])
 @pytest.mark.parametrize("scope", ["network", pytest.param("layer")])
 def test_grouped_layers(scope: str, beta: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

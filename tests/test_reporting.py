@@ -161,9 +161,7 @@ def test_verification_in_one_line(summary: Summary) -> None:
 @pytest.mark.parametrize("width", [60, 100, 160])
 def test_a_terminal_gets_colours_and_its_own_width(summary: Summary, width: int) -> None:
     stream = io.StringIO()
-    console = Console(
-        file=stream, force_terminal=True, width=width, color_system="standard", legacy_windows=False
-    )
+    console = Console(file=stream, force_terminal=True, width=width, color_system="standard", legacy_windows=False)
     print_summary(summary, console)
     assert "\x1b[32m" in stream.getvalue()
     plain = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
@@ -210,9 +208,7 @@ def test_json_holds_plain_numbers(summary: Summary) -> None:
 
 def test_json_is_stable_and_takes_any_number(summary: Summary) -> None:
     assert to_json(summary) == to_json(summary)
-    odd = replace(
-        summary.verification, worst_error=float("nan"), tolerance=float("inf"), seconds=np.float32(2)
-    )
+    odd = replace(summary.verification, worst_error=float("nan"), tolerance=float("inf"), seconds=np.float32(2))
     verification = json.loads(to_json(replace(summary, verification=odd)))["verification"]
     assert (verification["worst_error"], verification["tolerance"]) == ("nan", "inf")
     assert verification["seconds"] == 2

@@ -39,9 +39,7 @@ def test_s_runs_to_the_expected_logits_and_maps(name: str, key: str) -> None:
     wanted = [copy for layer in layers for tensor in layer.chain for copy in spec.computed[tensor].names]
     found = run(spec.model, {"input": examples["input"]}, ["logits", *wanted])
     if (name, scope) in FUSED_TWICE:
-        other = examples[
-            key.replace("layer", "rep")
-        ]  # in this network all copies are equal, so the two scopes are
+        other = examples[key.replace("layer", "rep")]  # in this network all copies are equal, so the two scopes are
         assert compare(found["logits"], other).relative < 1e-6
     else:
         assert compare(found["logits"], examples[key]).relative < 1e-6
@@ -68,9 +66,7 @@ def _rescaled(found: NDArray[Any], expected: NDArray[Any]) -> NDArray[Any]:
 
 @pytest.mark.parametrize("scope", ["network", "layer"])
 @pytest.mark.parametrize("name", FILES)
-def test_with_beta_1_every_example_obeys_the_law_as_it_is(
-    name: str, scope: Literal["network", "layer"]
-) -> None:
+def test_with_beta_1_every_example_obeys_the_law_as_it_is(name: str, scope: Literal["network", "layer"]) -> None:
     model = canonical_form(onnx.load(GOLDEN / f"{name}.onnx"))
     report = check_law(model, model, SpecOptions(1, scope=scope))
     assert report.ok, [str(failure) for failure in report.failures]

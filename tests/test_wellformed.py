@@ -80,9 +80,7 @@ def _fresh(model: ModelProto) -> ModelProto:
         elif part == "w" and tensor.name != "stem.w":
             tensor.CopyFrom(numpy_helper.from_array(np.abs(value), tensor.name))
     names = {
-        f"{name}.{twin}": f"{name}.{kept}"
-        for name in ("one.bn", "two.bn")
-        for twin, kept in (("3", "0"), ("2", "1"))
+        f"{name}.{twin}": f"{name}.{kept}" for name in ("one.bn", "two.bn") for twin, kept in (("3", "0"), ("2", "1"))
     }
     for node in model.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]

@@ -62,9 +62,7 @@ class Net:
             return self.add("Sign", [x], name)
         zero, one, two = (self.store(f"const{v}", np.float32(v)) for v in (0, 1, 2))
         mask = self.add("Not", [self.add("Less", [x, zero], f"{name}.less")], f"{name}.not")
-        doubled = self.add(
-            "Mul", [self.add("Cast", [mask], f"{name}.cast", to=TensorProto.FLOAT), two], f"{name}.two"
-        )
+        doubled = self.add("Mul", [self.add("Cast", [mask], f"{name}.cast", to=TensorProto.FLOAT), two], f"{name}.two")
         return self.add("Sub", [doubled, one], name)
 
     def norm(self, x: str, name: str, channels: int) -> str:
@@ -130,9 +128,7 @@ def joined() -> ModelProto:
 _PER_CHANNEL = {"Mul", "Add", "Sub", "PRelu"}
 
 
-def replicate(
-    model: ModelProto, beta: int, bug: str = "", *, fold: bool = True, fc: str = "widen"
-) -> ModelProto:
+def replicate(model: ModelProto, beta: int, bug: str = "", *, fold: bool = True, fc: str = "widen") -> ModelProto:
     """The RepTran form of `plain` or `joined`, with a mistake of the given name in it.
 
     Args:
@@ -185,9 +181,7 @@ def replicate(
     return result
 
 
-def _conv(
-    out: Net, node: Any, stored: dict[str, Array], wide: set[str], beta: int, bug: str, **_: Any
-) -> None:
+def _conv(out: Net, node: Any, stored: dict[str, Array], wide: set[str], beta: int, bug: str, **_: Any) -> None:
     x, name = node.input[0], node.output[0]
     weight = stored[node.input[1]]
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
@@ -315,9 +309,7 @@ def _norm(
     factor = scale / np.sqrt(variance + (0 if bug == "epsilon forgotten" else EPSILON))
     shift = bias - mean * factor
     shape = (1, -1, 1, 1)
-    inner = out.add(
-        "Mul", [x, out.store(f"{name}.f", np.tile(factor, beta).reshape(shape))], f"{name}.folded"
-    )
+    inner = out.add("Mul", [x, out.store(f"{name}.f", np.tile(factor, beta).reshape(shape))], f"{name}.folded")
     out.add("Add", [inner, out.store(f"{name}.g", np.tile(shift, beta).reshape(shape))], name)
 
 
@@ -328,13 +320,10 @@ def _gemm(
     weight, bias = (stored[each] for each in node.input[1:])
     if fc == "fold":
         shape = out.store("fc.shape", np.array([0, beta, -1]))
-        x = out.add(
-            "ReduceMean", [out.add("Reshape", [x, shape], "fc.copies")], "fc.mean", axes=[1], keepdims=0
-        )
+        x = out.add("ReduceMean", [out.add("Reshape", [x, shape], "fc.copies")], "fc.mean", axes=[1], keepdims=0)
     else:
         weight = np.concatenate([weight] * beta, axis=1) / (1 if bug == "1/beta forgotten" else beta)
     names = [
-        out.store(each, value.astype(np.float32))
-        for each, value in zip(node.input[1:], (weight, bias), strict=True)
+        out.store(each, value.astype(np.float32)) for each, value in zip(node.input[1:], (weight, bias), strict=True)
     ]
     out.nodes.append(helper.make_node("Gemm", [x, *names], [name], name=node.name, transB=1))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from textwrap import dedent, indent
 
-_HEAD = '''\
+_HEAD = """\
 import os, random, sys, threading, time
 
 import numpy as np
 from reptran_compiler.model import Constant, Node, Variable
 from reptran_compiler.replication import averages, pointwise, replicates
 from reptran_compiler.rewriting import Cost, Effect, Tagged, preserves, reparametrises, rule
-'''
+"""
 
 #: A rewrite that is right: what others get wrong is a variation of it.
 RIGHT = "return g.node('Max', [m.x, g.constant('zero', np.float32(0))], like=m.relu).outputs[0]"

@@ -126,5 +126,3 @@ def _computes(expected: ModelProto, found: ModelProto) -> bool:
     except RuntimeFailure:
         return False
     return all(np.allclose(one[name], other[name], rtol=_ROUNDING, atol=_ROUNDING) for name in one)
-
-

@@ -156,5 +156,3 @@ def statistics(b: Builder, channels: int) -> list[str]:
     """Scale (of both signs), bias, mean and variance of a BatchNormalization."""
     values: list[Array] = [b.away(channels), b.normal(channels), b.normal(channels), b.positive(channels)]
     return [b.store(value, "bn") for value in values]
-
-

@@ -19,9 +19,7 @@ TICKETS: Mapping[int, tuple[str, ...]] = {
         "shuffle, computed shape",
         "Concat behind a sign",
     ),
-    3: (
-        "halving, shortcut: option A",
-    ),
+    3: ("halving, shortcut: option A",),
     4: (
         "residual block",
         "depthwise, binary",
@@ -75,41 +73,27 @@ TICKETS: Mapping[int, tuple[str, ...]] = {
         "halving, shortcut: strided Slice",
         "reductions over channels",
     ),
-    9: (
-        "DepthToSpace",
-    ),
+    9: ("DepthToSpace",),
     10: (
         "halving, shortcut: AveragePool, Concat",
         "BatchNormalization in training mode",
     ),
-    11: (
-        "CastLike",
-    ),
+    11: ("CastLike",),
     12: (
         "Pad with axes",
         "LayerNormalization",
         "reductions over space",
     ),
-    24: (
-        "halving, shortcut: AveragePool, convolution",
-    ),
+    24: ("halving, shortcut: AveragePool, convolution",),
     20: (
         "GroupNormalization",
         "arithmetic of two maps",
         "comparisons and logic",
     ),
-    30: (
-        "Resize to sizes",
-    ),
-    32: (
-        "bits of whole numbers",
-    ),
-    40: (
-        "Upsample",
-    ),
-    56: (
-        "functions of a number",
-    ),
+    30: ("Resize to sizes",),
+    32: ("bits of whole numbers",),
+    40: ("Upsample",),
+    56: ("functions of a number",),
 }
 
 

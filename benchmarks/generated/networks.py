@@ -42,6 +42,8 @@ _OPSETS = (
 )
 #: Maps with more channels than this are made narrower again.
 _NARROW = 8
+
+
 def network(choices: Choices, unit: int) -> Builder:
     """Draw a network; its graph is complete.
 

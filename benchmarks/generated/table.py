@@ -97,9 +97,7 @@ def _line(name: str, rows: Sequence[Row]) -> str:
     return f"| {_safe(name)} | {_share(len(some), rows)} | {len(some) - failed - refused} | {refused} | {failed} |"
 
 
-def _counts(
-    rows: Sequence[Row], names_of: Callable[[Row], Iterable[str]], names: Iterable[str]
-) -> dict[str, int]:
+def _counts(rows: Sequence[Row], names_of: Callable[[Row], Iterable[str]], names: Iterable[str]) -> dict[str, int]:
     counted = Counter(name for row in rows for name in names_of(row))
     return {name: counted[name] for name in names}
 

@@ -27,9 +27,7 @@ def preact() -> nn.Module:
 
     def block(inner: int, outer: int, stride: int = 1) -> nn.Module:
         shortcut = None if stride == 1 else _shortcut(inner, outer, stride)
-        made: nn.Module = PreBasicBlock(
-            inner, outer, stride, shortcut, norm_layer=nn.BatchNorm2d, activation=nn.PReLU
-        )
+        made: nn.Module = PreBasicBlock(inner, outer, stride, shortcut, norm_layer=nn.BatchNorm2d, activation=nn.PReLU)
         return made
 
     network = nn.Sequential(

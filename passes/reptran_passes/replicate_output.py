@@ -53,4 +53,3 @@ class ReplicateStem:
     def witness(m: Match, g: Graph) -> Tensor:
         out = m.root.outputs[0]
         return _beside(g, out, m.context.beta, m.context.stem_axis(out))
-

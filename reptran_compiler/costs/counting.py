@@ -138,9 +138,7 @@ class _Count:
         self.macs[kind.role if kind.role in _WEIGHTS else plain + middle] += cost.macs
         if root.name not in self._weights:
             self._weights.add(root.name)
-            self.parameters[_WEIGHTS.get(kind.role, f"{plain}_weights{middle}")] += max(
-                root.size, cost.weights
-            )
+            self.parameters[_WEIGHTS.get(kind.role, f"{plain}_weights{middle}")] += max(root.size, cost.weights)
         if bias:
             self._parameter(_BIASES.get(kind.role, "layer_biases"), bias)
 

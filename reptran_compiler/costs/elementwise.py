@@ -14,17 +14,14 @@ FREE = frozenset(
     " SequenceAt SequenceConstruct SequenceEmpty SequenceInsert SequenceErase SequenceLength".split()
 )
 _MOVES = frozenset(
-    "Transpose Slice Split Pad Gather GatherElements GatherND DepthToSpace SpaceToDepth Resize"
-    " Upsample".split()
+    "Transpose Slice Split Pad Gather GatherElements GatherND DepthToSpace SpaceToDepth Resize Upsample".split()
 )
 _COPIES = frozenset({"Tile", "Expand", "Concat", "ConcatFromSequence"})
 _ACTIVATIONS = frozenset(
     "Relu LeakyRelu Clip Sigmoid HardSigmoid Tanh HardSwish Elu Selu Celu Gelu Swish Mish Softplus Softsign"
     " Softmax LogSoftmax ThresholdedRelu Erf".split()
 )
-_REDUCTIONS = frozenset(
-    "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ArgMax ArgMin".split()
-)
+_REDUCTIONS = frozenset("ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ArgMax ArgMin".split())
 _FIXED = {
     "BatchNormalization": "batch_norm",
     "PRelu": "prelu",
@@ -85,11 +82,7 @@ def _pooling(view: View, shapes: Shapes, node: onnx.NodeProto) -> tuple[str, str
         return "global_pool", source
     if node.op_type == "AveragePool":
         covers = tuple(attribute(node, "kernel_shape", ())) == shapes.shape(source)[2:]
-        return (
-            ("global_pool", source)
-            if covers and not any(attribute(node, "pads", ()))
-            else ("average_pool", output)
-        )
+        return ("global_pool", source) if covers and not any(attribute(node, "pads", ())) else ("average_pool", output)
     axes = attribute(node, "axes")
     if axes is None and len(node.input) > 1 and node.input[1]:
         axes = view.value(node.input[1])

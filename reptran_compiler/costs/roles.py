@@ -34,11 +34,7 @@ def is_depthwise(shapes: Shapes, node: onnx.NodeProto) -> bool:
 
 def find_layers(view: View) -> dict[int, int]:
     """The position of the weight among the inputs of each layer, by node index."""
-    return {
-        index: slot
-        for index, node in enumerate(view.nodes)
-        if (slot := weight_operand(view, node)) is not None
-    }
+    return {index: slot for index, node in enumerate(view.nodes) if (slot := weight_operand(view, node)) is not None}
 
 
 def guess_layers(

@@ -120,12 +120,8 @@ def _fix_inputs(
         if value.name in given:
             shape = given[value.name]
             if value.type.tensor_type.HasField("shape") and len(shape) != len(dims):
-                raise CannotCount(
-                    f"input {value.name!r} has {len(dims)} axes, the given shape {list(shape)} does not"
-                )
-            symbols.update(
-                {dim.dim_param: extent for dim, extent in zip(dims, shape, strict=False) if dim.dim_param}
-            )
+                raise CannotCount(f"input {value.name!r} has {len(dims)} axes, the given shape {list(shape)} does not")
+            symbols.update({dim.dim_param: extent for dim, extent in zip(dims, shape, strict=False) if dim.dim_param})
     for value in inputs:
         dims = value.type.tensor_type.shape.dim
         if value.name not in given and len(dims) and dims[0].dim_param:
@@ -135,9 +131,7 @@ def _fix_inputs(
     return fixed, batches.pop() if len(batches) == 1 else 1
 
 
-def _fix_input(
-    value: onnx.ValueInfoProto, given: Sequence[int] | None, symbols: Mapping[str, int]
-) -> tuple[int, ...]:
+def _fix_input(value: onnx.ValueInfoProto, given: Sequence[int] | None, symbols: Mapping[str, int]) -> tuple[int, ...]:
     tensor = value.type.tensor_type
     if not value.type.HasField("tensor_type") or (given is None and not tensor.HasField("shape")):
         raise CannotCount(f"input {value.name!r} has no shape: give one in input_shapes")
@@ -151,9 +145,7 @@ def _fix_input(
         extent = dim.dim_value if dim.HasField("dim_value") else symbols.get(dim.dim_param, default)
         if extent < 1:
             name = f" ({dim.dim_param!r})" if dim.dim_param else ""
-            raise CannotCount(
-                f"axis {axis}{name} of input {value.name!r} has no size: give one in input_shapes"
-            )
+            raise CannotCount(f"axis {axis}{name} of input {value.name!r} has no size: give one in input_shapes")
         shape.append(extent)
     return tuple(shape)
 
@@ -177,9 +169,7 @@ def _skeleton(model: onnx.ModelProto, fixed: Mapping[str, tuple[int, ...]]) -> o
             graph.input.append(onnx.helper.make_tensor_value_info(value.name, elem_type, fixed[value.name]))
     for value in model.graph.output:
         graph.output.add(name=value.name).type.tensor_type.elem_type = value.type.tensor_type.elem_type
-    foreign = {
-        name for node in model.graph.node if node.domain not in STANDARD_DOMAINS for name in node.output
-    }
+    foreign = {name for node in model.graph.node if node.domain not in STANDARD_DOMAINS for name in node.output}
     for value in model.graph.value_info:
         if value.name in foreign and _known(value) is not None:
             graph.value_info.append(value)

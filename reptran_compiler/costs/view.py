@@ -23,9 +23,7 @@ PASSING = frozenset(
 )
 _NON_NEGATIVE = frozenset("Relu Sigmoid Softmax Abs HardSigmoid Exp Sqrt Softplus".split())
 _AVERAGING = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean"})
-_RANDOM = frozenset(
-    "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Multinomial Bernoulli".split()
-)
+_RANDOM = frozenset("RandomNormal RandomUniform RandomNormalLike RandomUniformLike Multinomial Bernoulli".split())
 
 
 @dataclass(frozen=True)

@@ -124,9 +124,7 @@ class Pair:
             failures.append(str(error))
         if not failures and self.mode == "values":
             # Tools that a file passed through write their own; what it computes is another check's.
-            kept = check_kept(
-                self.rep.model, self.original.model, batches=self.trial.batches, dims=self.trial.dims
-            )
+            kept = check_kept(self.rep.model, self.original.model, batches=self.trial.batches, dims=self.trial.dims)
             self.notes += [str(failure) for failure in kept]
         detail = "" if failures else f"inputs and outputs are the original's; {', '.join(report.checks)}"
         self.rows.append(Check("file", "file", tuple(failures), detail))

@@ -45,9 +45,7 @@ class LayerRow:
     rearranged: bool | None = None
 
     @classmethod
-    def of(
-        cls, change: LayerChange, *, rewritten: bool, reason: str = "", rearranged: bool | None = None
-    ) -> LayerRow:
+    def of(cls, change: LayerChange, *, rewritten: bool, reason: str = "", rearranged: bool | None = None) -> LayerRow:
         """The row of a layer that was counted on either side. Raises ValueError where it was on neither."""
         before, after = change.before, change.after
         known: LayerCost | None = before or after

@@ -59,8 +59,7 @@ def input_specs(model: ModelProto) -> list[InputSpec]:
         if not kind.HasField("shape"):
             raise CannotFeed(f"the number of axes of graph input {value.name!r} is unknown")
         shape = tuple(
-            axis.dim_value if axis.HasField("dim_value") else (axis.dim_param or None)
-            for axis in kind.shape.dim
+            axis.dim_value if axis.HasField("dim_value") else (axis.dim_param or None) for axis in kind.shape.dim
         )
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
         specs.append(InputSpec(value.name, dtype, shape))

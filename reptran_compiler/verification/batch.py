@@ -186,9 +186,7 @@ class BatchRun:
         """Every tensor that the result must still have is there."""
         required = set(self.pairs.required)
         for name in self.pairs.tensors:
-            present = self.pairs.name_in_result(name) or (
-                name in self.result.maker and self.pairs.is_mean_output(name)
-            )
+            present = self.pairs.name_in_result(name) or (name in self.result.maker and self.pairs.is_mean_output(name))
             if present or (name not in required and self.pairs.may_vanish(name)):
                 continue
             self.fail(name, "the result has no tensor of this name, so it cannot be compared")
@@ -284,9 +282,7 @@ class BatchRun:
         try:
             expected = self.judge.spec_session(spec, spec_names).run(feeds[0], spec_names)
         except RuntimeFailure as error:
-            Session(source.model).run(
-                self.feeds
-            )  # raises what is wrong with the source, if that is the reason
+            Session(source.model).run(self.feeds)  # raises what is wrong with the source, if that is the reason
             raise CannotSpecify("", f"the specification graph does not run: {error}") from None
         result_names = [pair.actual for pair in pairs]
         try:
@@ -330,9 +326,7 @@ class BatchRun:
         wanted.update(layer_inputs(self.judge.source, self.facts, self.cuts))
         makers = {node.name: node for node in self.judge.source.nodes}
         for node in self.spec.boundaries if tiled else ():
-            outputs = [
-                name for name in makers[node].outputs if name in alive and self.pairs.expected(name).wide
-            ]
+            outputs = [name for name in makers[node].outputs if name in alive and self.pairs.expected(name).wide]
             wanted.update(name for name in outputs if is_float(self.fact(name).dtype))
         return {name for name in wanted if name in alive and self.pairs.name_in_result(name)}
 
@@ -341,20 +335,18 @@ class BatchRun:
         for name in chain:
             made = self.pairs.name_in_result(name)
             copies = self.pairs.expected(name)
-            if made and copies.wide and self.result_facts[made].shape == copies.widened(
-                self.fact(name).shape, self.judge.options.beta
+            if (
+                made
+                and copies.wide
+                and self.result_facts[made].shape == copies.widened(self.fact(name).shape, self.judge.options.beta)
             ):
                 return [name]
         return []
 
-    def _values(
-        self, spec: Specification, names: Mapping[str, str]
-    ) -> tuple[dict[str, Array], dict[str, Array]]:
+    def _values(self, spec: Specification, names: Mapping[str, str]) -> tuple[dict[str, Array], dict[str, Array]]:
         """What S is fed, and what R is fed: the same, put together."""
         kinds = {cut.output: cut.kind for cut in (*self.cuts, *self.bends)}
-        observed = self._observed(
-            [name for name, kind in kinds.items() if kind in OBSERVED]
-        )
+        observed = self._observed([name for name, kind in kinds.items() if kind in OBSERVED])
         spec_feeds = dict(self.feeds)
         by_tensor: dict[str, dict[int, Array]] = {}
         for fed in spec.feeds:
@@ -386,9 +378,7 @@ class BatchRun:
                 continue
             copies = spec.computed[name]
             narrow = self.pairs.in_stem(name) and self.result_facts[made].shape == self.fact(name).shape
-            found.append(
-                _Comparison(name, computed.get(made, made), copies.names[:1] if narrow else copies.names)
-            )
+            found.append(_Comparison(name, computed.get(made, made), copies.names[:1] if narrow else copies.names))
         return found
 
     def _wanted(self, name: str) -> bool:

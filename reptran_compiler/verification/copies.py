@@ -137,9 +137,7 @@ class Emitter:
             lengths = self.constant(np.array(sizes, dtype=np.int64), "sizes")
             node = onnx.helper.make_node("Split", [name, lengths], outputs, name=outputs[0], axis=axis)
         else:
-            node = onnx.helper.make_node(
-                "Split", [name], outputs, name=outputs[0], axis=axis, split=list(sizes)
-            )
+            node = onnx.helper.make_node("Split", [name], outputs, name=outputs[0], axis=axis, split=list(sizes))
         self.nodes.append(node)
         return tuple(outputs)
 
@@ -157,9 +155,7 @@ class Emitter:
         divisor = self.constant(np.array(len(names)).astype(dtype), "beta")
         return self.add("Div", [self.total(names, f"{wish}~sum"), divisor], wish)
 
-    def regroup(
-        self, names: Sequence[str], axis: int, groups: int, channels: int, wish: str
-    ) -> tuple[str, ...]:
+    def regroup(self, names: Sequence[str], axis: int, groups: int, channels: int, wish: str) -> tuple[str, ...]:
         """Cut the wide tensor of these copies into `groups` runs, each run into a block for each copy.
 
         Args:
@@ -178,6 +174,5 @@ class Emitter:
         whole = self.concat(names, axis, f"{wish}~whole")
         blocks = self.split(whole, [channels // groups] * (groups * beta), axis, f"{wish}~block")
         return tuple(
-            self.concat([blocks[group * beta + r] for group in range(groups)], axis, f"{wish}~{r}")
-            for r in range(beta)
+            self.concat([blocks[group * beta + r] for group in range(groups)], axis, f"{wish}~{r}") for r in range(beta)
         )

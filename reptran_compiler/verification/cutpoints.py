@@ -114,11 +114,7 @@ def _jump(node: NodeView, facts: Mapping[str, TensorFact]) -> CutKind | None:
 
 def _sibling(graph: ProtoGraph, node: NodeView) -> CutPoint | None:
     """The cut of a canonical binarisation that is +1 at 0 and ends in `node`, if that is what it is."""
-    if (
-        node.op == "Where"
-        and _constant(graph, node.input(1)) == 1.0
-        and _constant(graph, node.input(2)) == -1.0
-    ):
+    if node.op == "Where" and _constant(graph, node.input(1)) == 1.0 and _constant(graph, node.input(2)) == -1.0:
         return _not_below(graph, node.input(0), (node,), node.outputs[0])
     if node.op == "Sub" and _constant(graph, node.input(1)) == 1.0:
         product = _made_for(graph, node.input(0), "Mul")

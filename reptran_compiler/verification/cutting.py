@@ -39,9 +39,7 @@ def cut_model(graph: ProtoGraph, names: Mapping[str, str], facts: Mapping[str, T
     model.graph.initializer.extend(source.graph.initializer)
     model.graph.input.extend(value for value in source.graph.input if value.name in graph.inputs)
     for name in names:
-        model.graph.input.append(
-            onnx.helper.make_tensor_value_info(name, element_type(facts[name].dtype), None)
-        )
+        model.graph.input.append(onnx.helper.make_tensor_value_info(name, element_type(facts[name].dtype), None))
     for value in source.graph.output:
         output = model.graph.output.add()
         output.CopyFrom(value)

@@ -15,9 +15,7 @@ Array = NDArray[Any]
 _WIDEST = 1024.0
 
 
-def draw(
-    fact: TensorFact, kind: CutKind | None, random: np.random.Generator, observed: Array | None = None
-) -> Array:
+def draw(fact: TensorFact, kind: CutKind | None, random: np.random.Generator, observed: Array | None = None) -> Array:
     """An array that is possible where the tensor stands.
 
     Args:

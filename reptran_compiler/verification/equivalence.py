@@ -104,14 +104,10 @@ def check_equivalent(
                     run.check_operators()
                 run.compare()
             except _AfterDoesNotRun as error:
-                failures.append(
-                    Failure("", "", "runs", f"the new graph does not run at batch {batch}: {error}")
-                )
+                failures.append(Failure("", "", "runs", f"the new graph does not run at batch {batch}: {error}"))
     missing = tuple(name for name in required if name not in findings.compared)
     known = {failure.tensor for failure in failures}
-    failures.extend(
-        Failure(n, "", "coverage", "a required tensor was not compared") for n in missing if n not in known
-    )
+    failures.extend(Failure(n, "", "coverage", "a required tensor was not compared") for n in missing if n not in known)
     order = {name: place for place, node in enumerate(new.nodes) for name in node.outputs}
     failures.sort(key=lambda failure: order.get(failure.tensor, -1))
     return EquivalenceReport(

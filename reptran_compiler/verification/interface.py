@@ -33,9 +33,7 @@ def _fed(model: ModelProto) -> list[ValueInfoProto]:
     return [value for value in model.graph.input if value.name not in stored]
 
 
-def _differences(
-    kind: str, before: Sequence[ValueInfoProto], after: Sequence[ValueInfoProto]
-) -> Iterable[Failure]:
+def _differences(kind: str, before: Sequence[ValueInfoProto], after: Sequence[ValueInfoProto]) -> Iterable[Failure]:
     names = [value.name for value in before], [value.name for value in after]
     if names[0] != names[1]:
         yield Failure("", "", "interface", f"{kind}s are {names[1]} instead of {names[0]}")

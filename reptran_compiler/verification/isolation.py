@@ -152,8 +152,7 @@ def _thin(shape: tuple[int, ...], parts: Sequence[Region]) -> tuple[int, ...]:
 
 def _run(part: Region, facts: Mapping[str, TensorFact], fed: Sequence[Array], level: Level) -> Array:
     inputs = {
-        name: onnx.helper.make_tensor_value_info(name, element_type(facts[name].dtype), None)
-        for name in part.inputs
+        name: onnx.helper.make_tensor_value_info(name, element_type(facts[name].dtype), None) for name in part.inputs
     }
     try:
         model = part.graph.subgraph([part.output], inputs)
@@ -231,9 +230,7 @@ def disagreement(
     return f"{actual[at]!s} instead of {expected[at]!s}" + (f" at {', '.join(inputs)}" if inputs else "")
 
 
-def _agreement(
-    actual: Array, expected: Array, fed: Sequence[Array], forgive: float, ignore_nan: bool
-) -> Array:
+def _agreement(actual: Array, expected: Array, fed: Sequence[Array], forgive: float, ignore_nan: bool) -> Array:
     """Where two results agree."""
     with np.errstate(invalid="ignore", over="ignore"):
         nan = _nan(expected)

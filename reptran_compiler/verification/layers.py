@@ -115,9 +115,7 @@ def channel_axis(graph: ProtoGraph, node: NodeView, facts: Mapping[str, TensorFa
     return rank - 2 if left and rank > 1 else rank - 1
 
 
-def affine_chain(
-    graph: ProtoGraph, facts: Mapping[str, TensorFact], start: str, axis: int
-) -> tuple[str, ...]:
+def affine_chain(graph: ProtoGraph, facts: Mapping[str, TensorFact], start: str, axis: int) -> tuple[str, ...]:
     """`start` and the tensors behind it along single-reader, per-channel affine operators.
 
     Args:
@@ -135,9 +133,7 @@ def affine_chain(
         chain.append(readers[0].outputs[0])
 
 
-def is_affine(
-    graph: ProtoGraph, facts: Mapping[str, TensorFact], node: NodeView, name: str, axis: int
-) -> bool:
+def is_affine(graph: ProtoGraph, facts: Mapping[str, TensorFact], node: NodeView, name: str, axis: int) -> bool:
     """Whether a node is a per-channel affine operator on tensor `name` with channels on `axis`."""
     if node.op == "BatchNormalization":
         inference = node.attribute("training_mode", 0) == 0 and sum(1 for out in node.outputs if out) == 1

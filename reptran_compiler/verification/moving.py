@@ -24,11 +24,7 @@ def shuffle_groups(walk: Walk, node: NodeView) -> int:
         return 0
     before, middle = fact_of(walk, node.inputs[0]).shape, fact_of(walk, node.outputs[0]).shape
     axis = copies.axis
-    if (
-        len(middle) < axis + 2
-        or middle[:axis] != before[:axis]
-        or middle[axis] * middle[axis + 1] != before[axis]
-    ):
+    if len(middle) < axis + 2 or middle[:axis] != before[:axis] or middle[axis] * middle[axis + 1] != before[axis]:
         return 0
     order = list(range(len(middle)))
     order[axis], order[axis + 1] = axis + 1, axis
@@ -83,9 +79,7 @@ def carry_split(walk: Walk, node: NodeView) -> None:
         raise Boundary("Split of a map whose copies are interleaved")
     sizes = [fact_of(walk, name).shape[axis] * walk.beta for name in node.outputs]
     whole = walk.emit.concat(copies.names, axis, f"{node.inputs[0]}@whole")
-    for name, made in zip(
-        node.outputs, walk.emit.split(whole, sizes, axis, f"{node.name}@whole"), strict=True
-    ):
+    for name, made in zip(node.outputs, walk.emit.split(whole, sizes, axis, f"{node.name}@whole"), strict=True):
         _recut(walk, name, made, axis)
 
 
@@ -145,11 +139,7 @@ def carry_pad(walk: Walk, node: NodeView) -> None:
     assert copies.axis is not None
     rank, emit = fact.rank, walk.emit
     given = node.attribute("pads")
-    short = (
-        list(given)
-        if given is not None
-        else stored(walk, node.input(1), "the padding").reshape(-1).tolist()
-    )
+    short = list(given) if given is not None else stored(walk, node.input(1), "the padding").reshape(-1).tolist()
     axes = list(range(rank))
     if node.input(3):
         axes = [int(axis) % rank for axis in stored(walk, node.input(3), "the axis").reshape(-1).tolist()]

@@ -33,9 +33,7 @@ def elementwise(walk: Walk, node: NodeView) -> None:
     if len(places) != 1:
         raise Boundary("its operands carry channels on different axes")
     from_right, blocks = places.pop()
-    walk.each_copy(
-        node, [(fact_of(walk, name).rank - from_right, blocks) if name else None for name in node.outputs]
-    )
+    walk.each_copy(node, [(fact_of(walk, name).rank - from_right, blocks) if name else None for name in node.outputs])
 
 
 def _spatial(walk: Walk, node: NodeView) -> None:

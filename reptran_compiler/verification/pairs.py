@@ -165,9 +165,7 @@ class Pairs:
             return layer.node, "replicate-output"
         where = layer.node if layer is not None else maker.name
         if maker.op == "BatchNormalization" or (layer is not None and self._behind_folded(layer, name)):
-            kept = any(
-                node.op == "BatchNormalization" and name in node.outputs for node in self._result.nodes
-            )
+            kept = any(node.op == "BatchNormalization" and name in node.outputs for node in self._result.nodes)
             return where, "widen-per-channel" if kept else "fold-bn"
         if maker.op in _MOVERS or maker.op.startswith("Reduce"):
             return where, "move-channels"

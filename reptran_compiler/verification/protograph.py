@@ -98,9 +98,7 @@ class ProtoGraph:
     def __init__(self, model: ModelProto) -> None:
         self.model = model
         self.graph: GraphProto = model.graph
-        self.initializers: Mapping[str, TensorProto] = {
-            tensor.name: tensor for tensor in self.graph.initializer
-        }
+        self.initializers: Mapping[str, TensorProto] = {tensor.name: tensor for tensor in self.graph.initializer}
         self.inputs = tuple(v.name for v in self.graph.input if v.name not in self.initializers)
         self.outputs = tuple(value.name for value in self.graph.output)
         views = [_view(node, index) for index, node in enumerate(self.graph.node)]
@@ -158,9 +156,7 @@ class ProtoGraph:
         Raises:
             RuntimeFailure: one of them cannot be evaluated.
         """
-        wanted = [
-            name for name in dict.fromkeys(names) if name in self.constants and name not in self._values
-        ]
+        wanted = [name for name in dict.fromkeys(names) if name in self.constants and name not in self._values]
         if not self._large:
             self._values.update(self.values(wanted))
 
@@ -188,9 +184,7 @@ class ProtoGraph:
             found.update(run(self.subgraph(computed), {}, computed))
         return found
 
-    def subgraph(
-        self, outputs: Sequence[str], inputs: Mapping[str, onnx.ValueInfoProto] | None = None
-    ) -> ModelProto:
+    def subgraph(self, outputs: Sequence[str], inputs: Mapping[str, onnx.ValueInfoProto] | None = None) -> ModelProto:
         """A model of what is needed to compute `outputs`, with `inputs` fed instead of computed.
 
         Raises:

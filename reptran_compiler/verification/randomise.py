@@ -88,11 +88,7 @@ class Recipe:
         nodes = {view.name: view.index for view in ProtoGraph(model).nodes}
         for change in self.changes:
             old = array_of(stored[change.initializer])
-            key = (
-                change.initializer
-                if change.node is None
-                else f"{change.initializer} {change.node} {change.position}"
-            )
+            key = change.initializer if change.node is None else f"{change.initializer} {change.node} {change.position}"
             new = _redraw(old, change.kind, generator(seed, key))
             if change.node is None:
                 stored[change.initializer].CopyFrom(numpy_helper.from_array(new, change.initializer))

@@ -46,10 +46,7 @@ def emit_repconv(walk: Walk, node: NodeView, position: int, data: Copies) -> str
     axis = filter_axis(node, position, rank)
     output = node.outputs[0]
     blocks = emit.split(weight, [count // groups // beta] * (groups * beta), axis, f"{output}@rows")
-    rows = [
-        emit.concat([blocks[g * beta + r] for g in range(groups)], axis, f"{output}@W{r}")
-        for r in range(beta)
-    ]
+    rows = [emit.concat([blocks[g * beta + r] for g in range(groups)], axis, f"{output}@W{r}") for r in range(beta)]
     assert data.axis is not None
     channels = walk.facts[node.inputs[1 - position]].shape[data.axis]
     parts = emit.regroup(data.names, data.axis, groups, channels, f"{output}@in")
@@ -58,13 +55,9 @@ def emit_repconv(walk: Walk, node: NodeView, position: int, data: Copies) -> str
         if node.op == "Conv":
             terms.append(_convolve(walk, node, part, row, f"{output}@term{r}"))
         elif node.op == "MatMul":
-            terms.append(
-                emit.add("MatMul", [part, row] if position == 1 else [row, part], f"{output}@term{r}")
-            )
+            terms.append(emit.add("MatMul", [part, row] if position == 1 else [row, part], f"{output}@term{r}"))
         else:
-            matrix = (
-                emit.add("Transpose", [row], f"{row}@t", perm=[1, 0]) if node.attribute("transB", 0) else row
-            )
+            matrix = emit.add("Transpose", [row], f"{row}@t", perm=[1, 0]) if node.attribute("transB", 0) else row
             terms.append(emit.add("MatMul", [part, matrix], f"{output}@term{r}"))
     narrow = emit.total(terms, f"{output}@sum")
     made = emit.concat([narrow] * beta, _output_axis(walk, node, position), f"{output}@")

@@ -26,9 +26,7 @@ class Failure:
 
     def __str__(self) -> str:
         place = " of ".join(
-            part
-            for part in (self.tensor and f"tensor {self.tensor!r}", self.node and f"node {self.node!r}")
-            if part
+            part for part in (self.tensor and f"tensor {self.tensor!r}", self.node and f"node {self.node!r}") if part
         )
         return f"[{self.rule}] {place + ': ' if place else ''}{self.detail}"
 

@@ -177,6 +177,4 @@ def _alive(skeleton: GraphProto, computed: Mapping[str, Copies]) -> frozenset[st
     for node in reversed(skeleton.node):
         if any(name in wanted for name in node.output):
             wanted.update((*node.input, *captured(node)))
-    return frozenset(
-        name for name, copies in computed.items() if any(each in wanted for each in copies.names)
-    )
+    return frozenset(name for name, copies in computed.items() if any(each in wanted for each in copies.names))

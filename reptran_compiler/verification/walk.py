@@ -300,9 +300,7 @@ class SpecificationWalk:
             if copies.equal:
                 self._means[name] = copies.names[0]
             elif not is_float(self.dtype(name)):
-                raise UnequalIntegers(
-                    node.name, f"it needs the mean of {name!r}, whose copies are unequal integers"
-                )
+                raise UnequalIntegers(node.name, f"it needs the mean of {name!r}, whose copies are unequal integers")
             else:
                 self._means[name] = self.emit.mean(copies.names, self.dtype(name), f"{name}@mean")
             if label not in self.graph.tensors and label not in self.computed:

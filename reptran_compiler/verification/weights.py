@@ -131,9 +131,7 @@ def _difference(
         return f"{int(wrong.sum())} of {wrong.size} weights are not where rule 1 puts them, {detail}"
     if detail := _latent_difference(source, result, layer, (old, old_position), (new, new_position), beta):
         return detail
-    macs = [
-        _macs(part, node, facts[place]) for place, (part, node) in enumerate(((before, old), (after, new)))
-    ]
+    macs = [_macs(part, node, facts[place]) for place, (part, node) in enumerate(((before, old), (after, new)))]
     return f"{macs[1]} MACs instead of {macs[0]}" if macs[0] != macs[1] else ""
 
 

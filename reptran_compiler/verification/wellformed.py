@@ -120,9 +120,7 @@ def _versions(model: ModelProto, source: ModelProto) -> list[Failure]:
     if model.ir_version != source.ir_version:
         detail = f"IR version {model.ir_version} instead of {source.ir_version}"
         failures.append(Failure("", "", "versions", detail))
-    versions = [
-        {entry.domain or "ai.onnx": entry.version for entry in each.opset_import} for each in (model, source)
-    ]
+    versions = [{entry.domain or "ai.onnx": entry.version for entry in each.opset_import} for each in (model, source)]
     if versions[0] != versions[1]:
         failures.append(Failure("", "", "versions", f"opset {versions[0]} instead of {versions[1]}"))
     return failures
@@ -167,9 +165,7 @@ def _stated_shapes(
         for value in (*model.graph.value_info, *model.graph.output):
             detail = stated_wrongly(value, facts.get(value.name), dict(sizes))
             if detail:
-                failures.setdefault(
-                    value.name, Failure(value.name, "", "stated shapes", f"{detail} at batch {batch}")
-                )
+                failures.setdefault(value.name, Failure(value.name, "", "stated shapes", f"{detail} at batch {batch}"))
     return list(failures.values())
 
 
