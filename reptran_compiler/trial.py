@@ -16,6 +16,7 @@ from onnx import ModelProto, TensorProto
 from reptran_compiler.errors import BadInput
 from reptran_compiler.runtime import (
     CannotFeed,
+    EndlessLoop,
     InputSpec,
     RuntimeFailure,
     Session,
@@ -155,13 +156,19 @@ def _other_sizes(model: ModelProto, session: Session, batch: int, dims: Mapping[
 def _working(
     model: ModelProto, session: Session, sizes: Sequence[int], dims: Mapping[str, int]
 ) -> tuple[tuple[int, ...], str]:
-    """The batch sizes that run, and why the last one that does not does not."""
+    """The batch sizes that run, and why the last one that does not does not.
+
+    Raises:
+        BadInput: a loop does not end; no other size is waited for.
+    """
     working, failure = [], ""
     for size in sizes:
         feeds = random_feeds(model, batch=size, dims=dims)
         complaint = _too_large(model, feeds)
         try:
             complaint = complaint or _stated_wrongly(model, feeds, session.run(feeds))
+        except EndlessLoop as error:
+            raise BadInput(f"the model does not run in onnxruntime: {error}") from None
         except RuntimeFailure as error:
             complaint = f"the model does not run in onnxruntime: {error}"
         if complaint:

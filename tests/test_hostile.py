@@ -167,8 +167,12 @@ def test_a_loop_without_an_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "LONGEST_LOOPING", 0.2)
+    waited: list[float] = []
+    timer = session.threading.Timer
+    monkeypatch.setattr(session.threading, "Timer", lambda *given: waited.append(given[0]) or timer(*given))
     done = compile_file(hostile.endless_loop(), tmp_path, capsys)
     assert done.code == 2 and "a Loop of it did not end" in done.err and done.written == ()
+    assert waited == [0.2], "one size is tried, not every one"
 
 
 def test_subgraphs_500_deep() -> None:

@@ -16,12 +16,13 @@ from reptran_compiler.runtime.feeds import (
 from reptran_compiler.runtime.level import Level
 from reptran_compiler.runtime.memory import largest_tensor, too_large
 from reptran_compiler.runtime.probe import TensorFact, inferred_facts, integer_values, probe, tensor_facts
-from reptran_compiler.runtime.session import RuntimeFailure, Session, element_type, run
+from reptran_compiler.runtime.session import EndlessLoop, RuntimeFailure, Session, element_type, run
 from reptran_compiler.runtime.tolerance import Comparison, Magnitude, compare, tolerance, unit_roundoff
 
 __all__ = [
     "CannotFeed",
     "Comparison",
+    "EndlessLoop",
     "InputSpec",
     "Level",
     "Magnitude",

@@ -51,6 +51,10 @@ class RuntimeFailure(Exception):
     """onnxruntime could not load or run a model. The message is one line."""
 
 
+class EndlessLoop(RuntimeFailure):
+    """A Loop took longer than any is given."""
+
+
 class Session:
     """A model loaded into onnxruntime's CPU provider, to be run any number of times.
 
@@ -122,8 +126,9 @@ class Session:
             The arrays by name, in the order asked for.
 
         Raises:
-            RuntimeFailure: a feed is missing or does not fit, an operator fails, or a loop does not end.
-        OutOfMemory: there is not enough memory.
+            RuntimeFailure: a feed is missing or does not fit, or an operator fails.
+            EndlessLoop: a loop does not end in time.
+            OutOfMemory: there is not enough memory.
         """
         names = list(dict.fromkeys(self.output_names if outputs is None else outputs))
         local = {name for name in names if name in self._stored or name in self._echoed}
@@ -150,7 +155,7 @@ class Session:
             return list(self._session.run(names, feeds, options))
         except Exception:
             if options.terminate:
-                raise RuntimeFailure(f"a Loop of it did not end in {LONGEST_LOOPING:.0f} s") from None
+                raise EndlessLoop(f"a Loop of it did not end in {LONGEST_LOOPING:.0f} s") from None
             raise
         finally:
             timer.cancel()
