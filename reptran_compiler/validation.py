@@ -38,7 +38,8 @@ def check_structure(model: ModelProto) -> None:
     It has outputs, and nodes, but no more than `MOST_NODES` of them, functions counted where they are called; subgraphs
     are nested no deeper than `DEEPEST`; stated types exist; functions do not call themselves, nor stand for ONNX' own
     operators; the attributes of a node have names of their own, and values; stored tensors have names of their own,
-    hold as many elements as their dims say, no NaN, and no infinity where they are factors.
+    hold as many elements as their dims say, no NaN, and no infinity where they are factors, and are dense; names and
+    texts are UTF-8.
 
     Raises:
         Malformed: it is not.
@@ -52,13 +53,37 @@ def check_structure(model: ModelProto) -> None:
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         if value.type.tensor_type.elem_type not in TensorProto.DataType.values():
             raise Malformed(f"tensor {value.name!r} is stated to be of a type that ONNX does not know")
+    _check_texts(model)
     _check_stored(model.graph)
     nodes = list(_within(model.graph.node, "the model"))
     for node in nodes:
+        _check_text(f"a {_shown(node.op_type)} node", node.name, node.op_type, node.domain, node.doc_string)
+        _check_text(f"an operand of node {node.name!r}", *node.input, *node.output)
         _check_attributes(node, inside_function=False)
     sizes = _function_sizes(model.functions)
     if sum(sizes.get(_key(node), 1) for node in nodes) > MOST_NODES:
         raise Malformed(f"the model has more than {MOST_NODES:,} nodes, those of functions counted at each call")
+
+
+def _check_texts(model: ModelProto) -> None:
+    graph = model.graph
+    _check_text("the model", model.producer_name, model.domain, model.doc_string, graph.name, graph.doc_string)
+    for entry in model.metadata_props:
+        _check_text("the metadata", entry.key, entry.value)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        axes = value.type.tensor_type.shape.dim
+        _check_text("a stated tensor", value.name, value.doc_string, *(axis.dim_param for axis in axes))
+
+
+def _check_text(what: str, *texts: str) -> None:
+    """Refuse what is no UTF-8, which protobuf gives as bytes."""
+    for text in texts:
+        if isinstance(text, bytes):
+            raise Malformed(f"a name or text of {what} is no UTF-8: {text!r}")
+
+
+def _shown(text: str) -> str:
+    return text if isinstance(text, str) else repr(text)
 
 
 def _within(nodes: Iterable[NodeProto], called: str) -> Iterator[NodeProto]:
@@ -136,6 +161,7 @@ def _check_attributes(node: NodeProto, *, inside_function: bool) -> None:
     names: set[str] = set()
     for attribute in node.attribute:
         what = f"attribute {attribute.name!r} of {node.op_type} {node.name!r}"
+        _check_text(what, attribute.name, attribute.doc_string)
         if attribute.name in names:
             raise Malformed(f"{what} is given twice")
         names.add(attribute.name)
@@ -149,8 +175,11 @@ def _check_stored(graph: GraphProto, where: str = "") -> None:
     """See that a graph's stored tensors are well, and that no two of them have one name."""
     factors = {name for node in graph.node if node.op_type in _MULTIPLY for name in node.input}
     names: set[str] = set()
-    for tensor in (*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)):
+    for sparse in graph.sparse_initializer:
+        raise Malformed(f"initializer {sparse.values.name!r}{where} is sparse: store it dense")
+    for tensor in graph.initializer:
         what = f"initializer {tensor.name!r}{where}"
+        _check_text(what, tensor.name, tensor.doc_string)
         if tensor.name in names:
             raise Malformed(f"{what} is there twice")
         names.add(tensor.name)

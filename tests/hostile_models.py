@@ -100,6 +100,23 @@ def named(name: str) -> ModelProto:
     return model
 
 
+def sparse() -> ModelProto:
+    """A shift is stored sparse."""
+    model = network(behind=[node("Add", ["y", "few"], ["t"], name="shift")])
+    values, places = numpy_helper.from_array(np.float32([1.5]), "few"), numpy_helper.from_array(np.array([2]))
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [6]))
+    return model
+
+
+def in_latin1(text: str) -> ModelProto:
+    """A network in which the second letter of a text has become an umlaut, in an encoding that is not UTF-8."""
+    model = network()
+    model.doc_string = "written"
+    encoded = text.encode()
+    changed = encoded[:1] + "\xe4".encode("latin-1") + encoded[2:]
+    return ModelProto.FromString(model.SerializeToString().replace(encoded, changed))
+
+
 # -- stored tensors and sizes --------------------------------------------------------------------------------
 
 

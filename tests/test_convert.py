@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hostile_models
 import numpy as np
 import onnx
 import pytest
@@ -20,15 +21,6 @@ def branching() -> ModelProto:
     """An If whose branches read a map and a constant, which the main graph reads, too."""
     behind = [if_node("y", "z"), helper.make_node("Mul", ["z", "two"], ["t"], name="scaled")]
     return network(behind=behind, inputs=[FLAG], two=np.array(2.0))
-
-
-def sparse() -> ModelProto:
-    """A network with a sparse stored tensor."""
-    model = network(behind=[helper.make_node("Add", ["y", "few"], ["t"], name="shift")])
-    values = numpy_helper.from_array(np.float32([1.5]), "few")
-    indices = numpy_helper.from_array(np.array([2]), "few.indices")
-    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [6]))
-    return model
 
 
 def with_defaults() -> ModelProto:
@@ -50,7 +42,7 @@ MODELS = {
     "documented": documented,
     "branching": branching,
     "looping": looping,
-    "sparse": sparse,
+    "sparse": hostile_models.sparse,
     "defaults": with_defaults,
 }
 
@@ -117,7 +109,7 @@ def test_a_constant_that_only_a_removed_subgraph_read_goes() -> None:
 def test_names_inside_of_subgraphs_are_taken() -> None:
     graph = import_model(branching())
     assert graph.fresh("doubled") != "doubled" and graph.fresh("then") != "then"
-    assert import_model(sparse()).fresh("few") != "few"
+    assert import_model(hostile_models.sparse()).fresh("few") != "few"
 
 
 def test_two_constants_of_one_name_are_an_error() -> None:
