@@ -12,16 +12,19 @@ from onnx import ModelProto
 from reptran_compiler import provenance
 from reptran_compiler.accounting import cost_violations, count_costs, layer_rows
 from reptran_compiler.annotations import carry_annotations
+from reptran_compiler.choices import CHOICES, OUTPUT_CHOICES
 from reptran_compiler.errors import BadInput, NothingToDo, VerificationFailed
 from reptran_compiler.judging import Judgement, judge, spec_options
 from reptran_compiler.model.convert import INITIALIZERS_ARE_NO_INPUTS
 from reptran_compiler.model.io import STREAM, Source, from_proto, read_model, tensor_bytes
-from reptran_compiler.model.qonnx import readable
 from reptran_compiler.model.referred import LARGE_MODEL, Scratch, embedded
 from reptran_compiler.outputs import Outputs, PathLike, numbered
+from reptran_compiler.packed import unpackable
 from reptran_compiler.pipeline import AlreadyReplicated, Options, Refusal, Transformation, transform
+from reptran_compiler.qonnx import count_quantisers, qonnx_operators, readable, standard_operators
 from reptran_compiler.reporting import Step, Summary, VerificationSummary, silent, to_json
 from reptran_compiler.runtime import CannotFeed, RuntimeFailure
+from reptran_compiler.sign_zero import plus_at_zero
 from reptran_compiler.trial import Trial, try_source
 from reptran_compiler.verification import CannotSpecify, specify
 from reptran_compiler.version import __version__
@@ -63,6 +66,7 @@ class Compilation:
         threads: threads of onnxruntime.
         seed: of the numbers that it is verified with.
         verify: whether to verify.
+        target: "packed" to be told what kernels of one bit cannot represent; "any".
         step: told what is being done.
         large: models with more bytes of tensors are held by reference: large tensors stay in their files, or in a
             scratch file, while the compiler works.
@@ -78,6 +82,7 @@ class Compilation:
     threads: int = 1
     seed: int = 0
     verify: bool = True
+    target: str = "any"
     step: Step = silent
     large: int = LARGE_MODEL
     embed: bool = True
@@ -98,6 +103,7 @@ class Compilation:
         beta = self.options.beta
         if isinstance(beta, bool) or not isinstance(beta, int) or beta < 1:
             raise BadInput(f"beta is {beta!r}; it has to be an integer of at least 1")
+        _see_choices(self.options, self.target)
         self.outputs.check_writable()
         self.step("reading", 0, None)
         if isinstance(self.model, ModelProto):
@@ -118,7 +124,14 @@ class Compilation:
         self.step("running the source", 0, None)
         runnable = readable(source)
         trial = try_source(runnable.model, dims=self.dims, batches=self.batches, threads=self.threads)
-        return self._unchanged(source, trial) if beta == 1 else self._compiled(runnable, trial, scratch)
+        if beta == 1:
+            return self._unchanged(source, trial)
+        quantisers = count_quantisers(source.model)
+        said = (f"{quantisers} QONNX quantisers were read as ONNX operators",) if quantisers else ()
+        if self.options.sign_zero == "plus":
+            model, more = plus_at_zero(runnable.model, trial, threads=self.threads)
+            runnable, said = replace(runnable, model=model), (*said, *more)
+        return self._compiled(runnable, replace(trial, notes=(*trial.notes, *said)), scratch)
 
     def _compiled(self, source: Source, trial: Trial, scratch: Scratch | None) -> CompileResult:
         options = replace(self.options, check=self.verify, stages=self.outputs.dump_dir is not None)
@@ -135,6 +148,8 @@ class Compilation:
         result = transformation.result
         carry_annotations(source.model, result, trial, threads=self.threads)
         provenance.record(result, transformation, options, source.digest, verified=self.verify)
+        written = self._emitted(result)
+        transformation = self._read_back(transformation, written)
         self.outputs.write_stages(self._stages(transformation, trial), source)
         summary = self._summary(source, transformation, trial)
         judgement = None
@@ -149,13 +164,24 @@ class Compilation:
                 threads=self.threads,
                 seed=self.seed,
                 step=self.step,
-                retransform=lambda copy, _: transform_source(copy, options, trial, scratch),
+                retransform=lambda copy, _: self._again(transform_source(copy, options, trial, scratch)),
             )
             summary = self._verified(summary, judgement, transformation.from_elsewhere)
         self.step("writing", 0, None)
         moves = "" if self.outputs.map is None else provenance.moves_json(transformation, options, source.digest)
-        self.outputs.write(result, source, moves, to_json(summary))
-        return CompileResult(self._given(result), summary, transformation, judgement, scratch)
+        self.outputs.write(written, source, moves, to_json(summary))
+        return CompileResult(self._given(written), summary, transformation, judgement, scratch)
+
+    def _emitted(self, result: ModelProto) -> ModelProto:
+        """A result as it is written."""
+        return qonnx_operators(result) if self.options.emit == "qonnx" else result
+
+    def _read_back(self, transformation: Transformation, written: ModelProto) -> Transformation:
+        """A transformation whose result is what a reader makes of what is written."""
+        return replace(transformation, result=standard_operators(written))
+
+    def _again(self, transformation: Transformation) -> Transformation:
+        return self._read_back(transformation, self._emitted(transformation.result))
 
     def _unchanged(self, source: Source, trial: Trial) -> CompileResult:
         summary = replace(
@@ -194,9 +220,18 @@ class Compilation:
             costs=costs,
             verification=VerificationSummary(performed=False),
             notes=notes,
-            warnings=(*default_warnings(source.model, transformation.result), *violations),
+            warnings=(
+                *default_warnings(source.model, transformation.result),
+                *violations,
+                *self._unpackable(transformation),
+            ),
             status="dry-run" if self.outputs.dry_run else "compiled",
         )
+
+    def _unpackable(self, transformation: Transformation) -> tuple[str, ...]:
+        if self.target != "packed" and self.options.emit != "qonnx":
+            return ()
+        return unpackable(transformation.result, [plan.name for plan in transformation.layers if plan.binary])
 
     def _verified(self, summary: Summary, judgement: Judgement, strangers: Sequence[str]) -> Summary:
         """The summary with what the judge found. Raises `VerificationFailed` where that is a failure; `strangers` are
@@ -257,18 +292,36 @@ def transform_source(
         ) from None
 
 
+def _see_choices(options: Options, target: str) -> None:
+    """Raise `BadInput` where an option is none of its words."""
+    given = {**{name: getattr(options, name) for name in CHOICES}, "emit": options.emit, "target": target}
+    for name, words in {**CHOICES, **OUTPUT_CHOICES}.items():
+        if given[name] not in words:
+            raise BadInput(f"{name} is {given[name]!r}; it has to be {' or '.join(map(repr, words))}")
+
+
 def default_warnings(source: ModelProto, result: ModelProto) -> tuple[str, ...]:
     """What became of graph inputs with a default: they count as constants, and the user has to know."""
     if source.ir_version < INITIALIZERS_ARE_NO_INPUTS:
         return ()
     stored = {tensor.name for tensor in source.graph.initializer}
     kept = {value.name for value in result.graph.input}
+    names = [value.name for value in source.graph.input if value.name in stored]
     return tuple(
-        f"graph input {value.name!r} has a default value, which was taken for a constant: "
-        + ("what is fed to it has the same effect as before" if value.name in kept else "it is no input of the result")
-        for value in source.graph.input
-        if value.name in stored
+        f"{_inputs(some)} a default value, which was taken for a constant: {fate}"
+        for some, fate in (
+            ([name for name in names if name in kept], "what is fed there has the same effect as before"),
+            ([name for name in names if name not in kept], "the result has no such input"),
+        )
+        if some
     )
+
+
+def _inputs(names: Sequence[str]) -> str:
+    """Some graph inputs, as the beginning of a sentence."""
+    if len(names) == 1:
+        return f"graph input {names[0]!r} has"
+    return f"{len(names)} graph inputs ({names[0]!r}, ...) have"
 
 
 @contextmanager

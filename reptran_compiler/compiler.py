@@ -34,6 +34,10 @@ def compile_model(
     fc: str = "widen",
     bn: str = "fold",
     weights: str = "latent",
+    repeat: str = "tile",
+    sign_zero: str = "keep",
+    emit: str = "onnx",
+    target: str = "any",
     exclude: Sequence[str] = (),
     include: Sequence[str] = (),
     strict: bool = False,
@@ -64,6 +68,10 @@ def compile_model(
         fc: "widen" the classifier, or "fold" the copies in front of it.
         bn: "fold" BatchNormalization into scale and bias, or "keep" its nodes, wide.
         weights: "latent" keeps real-valued weights with their Sign in the graph, "binary" stores +-1.
+        repeat: replication written as "tile", "concat" (of a map with itself) or "expand" (and Reshape).
+        sign_zero: "keep" Sign, which is 0 at 0, or "plus": each Sign of the source is made +1 there.
+        emit: "onnx", or "qonnx": binarisations as BipolarQuant, quantisers as Quant, data types of weights stated.
+        target: "packed" to be told what kernels of one bit cannot represent; "any".
         exclude: regular expressions; layers whose node names match stay as they are.
         include: regular expressions; layers whose node names match are rewritten though their input is
             narrow.
@@ -102,6 +110,9 @@ def compile_model(
         fc=fc,
         bn=bn,
         weights=weights,
+        repeat=repeat,
+        sign_zero=sign_zero,
+        emit=emit,
         exclude=tuple(exclude),
         include=tuple(include),
         strict=strict,
@@ -117,6 +128,7 @@ def compile_model(
         dims=dims,
         batches=batches,
         threads=threads,
+        target=target,
         seed=seed,
         verify=verify,
         step=progress,

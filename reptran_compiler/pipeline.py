@@ -34,6 +34,7 @@ _SHOWN = 3
 #: Passes that an option asks for; without it they are not run.
 _KEPT_BN = ("fold-bn", "merge-scales", "scale-before-offset", "merge-offsets")
 _BAKED = ("bake-weights",)
+_REPEATS = {"concat": "repeat-by-concat", "expand": "repeat-by-expand"}
 
 
 def transform(model: ModelProto, options: Options, scratch: Scratch | None = None) -> Transformation:
@@ -81,6 +82,7 @@ def available_rules(options: Options) -> tuple[Rule, ...]:
     except NoSuchRule as error:
         raise Refusal(str(error), 2) from None
     dropped = (_KEPT_BN if options.bn == "keep" else ()) + (() if options.weights == "binary" else _BAKED)
+    dropped += tuple(name for way, name in _REPEATS.items() if way != options.repeat)
     return tuple(rule for rule in rules if rule.name not in dropped)
 
 
@@ -100,11 +102,15 @@ def _replicate(
     if options.strict and blocked:
         raise Refusal(f"boundary at {blocked[0].node!r}: {blocked[0].reason} (--strict)")
     stages = [("canonical", found.model), ("replicated", export_model(graph))] if options.stages else []
-    finishing = _engine(graph, copies.facts, Layers(graph, copies.facts, Symbols({}, {}, {})), options)
+    known = {node.name for node in found.model.graph.node}
+    added = frozenset(node.name for node in graph.nodes) - known
+    layers = Layers(graph, copies.facts, Symbols({}, {}, {}), added, open_axes=bool(options.dims))
+    finishing = _engine(graph, copies.facts, layers, options)
     for rule in (each for each in rules if each.phase == "finish"):
         if finishing.fixpoint(rule) and options.stages:
             stages.append((rule.name, export_model(graph)))
     graph.tidy()
+    _see_repeated(graph, added, finishing, options)
     if options.bn == "fold" and any(rule.name == "fold-bn" for rule in rules):
         _see_norms_folded(graph)
     plans = tuple(
@@ -211,6 +217,16 @@ def _see_something_done(decisions: Mapping[str, Decision], found: Canonical) -> 
         said = [f"; {each.node}: {each.reason}" for each in decisions.values() if each.reason]
         more = f"; and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
         raise Refusal(f"the model has no layer that can be rewritten{''.join(said[:_SHOWN])}{more}")
+
+
+def _see_repeated(graph: Graph, added: frozenset[str], engine: Engine, options: Options) -> None:
+    """Raise `Refusal` where replication is not written as the options ask for."""
+    for node in graph.nodes if options.repeat in _REPEATS else ():
+        if node.op_type == "Tile" and node.name in added:
+            report = engine.reports.get(_REPEATS[options.repeat])
+            missed = report.missed.get(node.name) if report else None
+            reason = f": it {missed.reason}" if missed else ""
+            raise Refusal(f"Tile {node.name!r} cannot be written with --repeat {options.repeat}{reason}")
 
 
 def _see_norms_folded(graph: Graph) -> None:

@@ -17,7 +17,7 @@ class Options:
 
     Attributes:
         beta: the replication factor.
-        scope, fc, bn, weights, strict: as the command line's.
+        scope, fc, bn, weights, repeat, sign_zero, emit, strict: as the command line's.
         exclude, include: regular expressions over node names.
         passes: the passes to run; None for all that the other options ask for.
         rules: further rules, or Python files with such.
@@ -33,6 +33,9 @@ class Options:
     fc: str = "widen"
     bn: str = "fold"
     weights: str = "latent"
+    repeat: str = "tile"
+    sign_zero: str = "keep"
+    emit: str = "onnx"
     exclude: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     strict: bool = False

@@ -15,7 +15,7 @@ from reptran_compiler.cli.main import main as compile_main
 from reptran_compiler.cli.verify import main as verify_main
 from reptran_compiler.compiler import compile_model
 from reptran_compiler.errors import BadInput
-from reptran_compiler.model.qonnx import standard_operators
+from reptran_compiler.qonnx import standard_operators
 from reptran_compiler.runtime import run
 
 DOMAIN = "qonnx.custom_op.general"

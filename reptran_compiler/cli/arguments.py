@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from reptran_compiler.choices import OUTPUT_CHOICES
 from reptran_compiler.cli.flags import Parser, add_rewriting, add_rules, add_runs, at_least_one, seconds
 from reptran_compiler.version import __version__
 
@@ -34,6 +35,10 @@ class Arguments:
     fc: str
     bn: str
     weights: str
+    repeat: str
+    sign_zero: str
+    emit: str
+    target: str
     exclude: tuple[str, ...]
     include: tuple[str, ...]
     strict: bool
@@ -57,6 +62,12 @@ class Arguments:
     dims: dict[str, int] = field(default_factory=dict)
 
 
+_OUTPUT = {
+    "emit": "write ONNX (default), or QONNX: BipolarQuant, Quant, and the data types of weights",
+    "target": "packed: say what kernels of one bit cannot represent (default: any)",
+}
+
+
 class UsageError(Exception):
     """Flags that do not fit together."""
 
@@ -74,6 +85,10 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
         fc=found.fc,
         bn=found.bn,
         weights=found.weights,
+        repeat=found.repeat,
+        sign_zero=found.sign_zero,
+        emit=found.emit,
+        target=found.target,
         exclude=tuple(found.exclude),
         include=tuple(found.include),
         strict=found.strict,
@@ -168,6 +183,9 @@ def _add_verification(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_reports(group: argparse._ArgumentGroup) -> None:
+    for flag, words in _OUTPUT.items():
+        usual = OUTPUT_CHOICES[flag][0]
+        group.add_argument(f"--{flag}", choices=OUTPUT_CHOICES[flag], default=usual, help=words)
     group.add_argument("--dry-run", action="store_true", help="do everything but writing the model")
     group.add_argument("--external-data", action="store_true", help="weights go to OUT.DIGEST.data (above 2 GB always)")
     group.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")

@@ -5,7 +5,22 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NoReturn
+
+from reptran_compiler.choices import CHOICES
+
+_REWRITING: Mapping[str, str] = MappingProxyType(
+    {
+        "scope": "wide maps through the whole network (default), or drop-in layers between narrow maps",
+        "fc": "the classifier reads all copies (default), or their mean with the weights it had",
+        "bn": "fold BatchNormalization into scale and bias (default), or keep its nodes, wide",
+        "weights": "keep real-valued weights with their Sign in the graph (default), or store +-1",
+        "repeat": "write replication as Tile (default), as Concat of a map with itself, or as Expand and Reshape",
+        "sign_zero": "keep Sign, which is 0 at 0 (default), or make each Sign of the source +1 there, which changes it",
+    }
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -16,31 +31,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_rewriting(group: argparse._ArgumentGroup) -> None:
-    """Add what the result depends on: scope, classifier, BatchNormalization, weights, layers left alone or added."""
-    group.add_argument(
-        "--scope",
-        choices=["network", "layer"],
-        default="network",
-        help="wide maps through the whole network (default), or drop-in layers between narrow maps",
-    )
-    group.add_argument(
-        "--fc",
-        choices=["widen", "fold"],
-        default="widen",
-        help="the classifier reads all copies (default), or their mean with the weights it had",
-    )
-    group.add_argument(
-        "--bn",
-        choices=["fold", "keep"],
-        default="fold",
-        help="fold BatchNormalization into scale and bias (default), or keep its nodes, wide",
-    )
-    group.add_argument(
-        "--weights",
-        choices=["latent", "binary"],
-        default="latent",
-        help="keep real-valued weights with their Sign in the graph (default), or store +-1",
-    )
+    """Add what the result depends on: `CHOICES`, layers left alone or added."""
+    for key, words in _REWRITING.items():
+        usual = CHOICES[key][0]
+        group.add_argument(f"--{key.replace('_', '-')}", choices=CHOICES[key], default=usual, help=words)
     for flag, words in (
         ("--exclude", "leave layers alone whose node name matches; may be repeated"),
         ("--include", "rewrite layers whose node name matches, narrow input or not; may be repeated"),

@@ -17,6 +17,9 @@ def options(arguments: Arguments) -> Options:
         fc=arguments.fc,
         bn=arguments.bn,
         weights=arguments.weights,
+        repeat=arguments.repeat,
+        sign_zero=arguments.sign_zero,
+        emit=arguments.emit,
         exclude=arguments.exclude,
         include=arguments.include,
         strict=arguments.strict,
@@ -45,6 +48,7 @@ def compilation(arguments: Arguments, step: Step) -> Compilation:
         threads=arguments.threads,
         seed=arguments.seed,
         verify=arguments.verify,
+        target=arguments.target,
         step=step,
         embed=False,
     )

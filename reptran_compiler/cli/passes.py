@@ -12,8 +12,8 @@ from reptran_compiler.compilation import transform_source
 from reptran_compiler.errors import BadInput
 from reptran_compiler.explaining import explanation
 from reptran_compiler.model.io import read_model
-from reptran_compiler.model.qonnx import readable
 from reptran_compiler.pipeline import available_rules
+from reptran_compiler.qonnx import readable
 from reptran_compiler.reporting import make_console, progress
 from reptran_compiler.text import printable
 from reptran_compiler.trial import try_source

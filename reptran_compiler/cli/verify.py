@@ -68,6 +68,8 @@ def _verification(arguments: VerifyArguments) -> Verification:
             fc=arguments.fc,
             bn=arguments.bn,
             weights=arguments.weights,
+            repeat=arguments.repeat,
+            sign_zero=arguments.sign_zero,
             exclude=arguments.exclude,
             include=arguments.include,
             rules=arguments.rules,

@@ -28,7 +28,7 @@ exit codes:
   4  an error of the compiler itself (130: interrupted, 143: terminated)
 """
 #: Flags that REP's metadata may answer for.
-_RECORDED = ("beta", "scope", "fc", "bn", "weights", "exclude", "include", "rules")
+_RECORDED = ("beta", "scope", "fc", "bn", "weights", "repeat", "sign_zero", "exclude", "include", "rules")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class VerifyArguments:
     fc: str | None
     bn: str | None
     weights: str | None
+    repeat: str | None
+    sign_zero: str | None
     exclude: tuple[str, ...] | None
     include: tuple[str, ...] | None
     rules: tuple[str, ...] | None

@@ -11,11 +11,9 @@ from typing import Any
 from onnx import ModelProto
 
 from reptran_compiler import provenance
+from reptran_compiler.choices import CHOICES
 from reptran_compiler.errors import BadInput
 from reptran_compiler.pipeline import Options
-
-_CHOICES = {"scope": ("network", "layer"), "fc": ("widen", "fold"), "bn": ("fold", "keep")}
-_CHOICES["weights"] = ("latent", "binary")
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Asked:
 
     Attributes:
         beta: the replication factor.
-        scope, fc, bn, weights: as the command line's.
+        scope, fc, bn, weights, repeat, sign_zero: as the command line's.
         exclude, include: regular expressions over node names.
         rules: Python files with further rules. Their code is executed; metadata names such files, and never loads them.
         ignore_metadata: whether what the Rep network records of its making counts for nothing.
@@ -35,6 +33,8 @@ class Asked:
     fc: str | None = None
     bn: str | None = None
     weights: str | None = None
+    repeat: str | None = None
+    sign_zero: str | None = None
     exclude: Sequence[str] | None = None
     include: Sequence[str] | None = None
     rules: Sequence[str] | None = None
@@ -60,7 +60,7 @@ class Asked:
         return options, tuple(_notes(recorded, self._given(), name))
 
     def _given(self) -> dict[str, Any]:
-        names = ("beta", "scope", "fc", "bn", "weights", "exclude", "include", "rules")
+        names = ("beta", *CHOICES, "exclude", "include", "rules")
         given = {key: getattr(self, key) for key in names if getattr(self, key) is not None}
         return {key: tuple(value) if key in ("exclude", "include", "rules") else value for key, value in given.items()}
 
@@ -88,7 +88,7 @@ def _recorded(rep: ModelProto, name: str) -> dict[str, Any]:
         if provenance.PREFIX + "beta" in entries:
             found["beta"] = int(entries[provenance.PREFIX + "beta"])
         options = json.loads(entries.get(provenance.PREFIX + "options", "{}"))
-        for key, choices in _CHOICES.items():
+        for key, choices in CHOICES.items():
             if key in options:
                 found[key] = choices[choices.index(options[key])]
         for key in ("exclude", "include", "rules", "passes"):

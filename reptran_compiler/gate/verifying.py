@@ -12,8 +12,8 @@ from reptran_compiler.gate.asked import Asked
 from reptran_compiler.gate.budgets import parse_budget
 from reptran_compiler.gate.pair import Mode, Pair
 from reptran_compiler.model.io import from_proto, read_model
-from reptran_compiler.model.qonnx import readable
 from reptran_compiler.outputs import PathLike
+from reptran_compiler.qonnx import readable
 from reptran_compiler.reporting import Step, Verification, silent
 
 
@@ -26,6 +26,8 @@ def verify_pair(
     fc: str | None = None,
     bn: str | None = None,
     weights: str | None = None,
+    repeat: str | None = None,
+    sign_zero: str | None = None,
     exclude: Sequence[str] | None = None,
     include: Sequence[str] | None = None,
     rules: Sequence[str] | None = None,
@@ -48,7 +50,7 @@ def verify_pair(
         rep: the Rep network, or its file.
         beta: the replication factor. This and the options that follow are None for what the Rep network's metadata
             records, or the default of `compile_model` where it records nothing.
-        scope, fc, bn, weights, exclude, include, rules: as those of `compile_model`.
+        scope, fc, bn, weights, repeat, sign_zero, exclude, include, rules: as those of `compile_model`.
         ignore_metadata: whether what the metadata records counts for nothing.
         retrained: whether the Rep network was trained since it was compiled.
         layers_only: of a retrained network, whether to compare the layers one by one and not how they are connected.
@@ -68,7 +70,7 @@ def verify_pair(
     start = time.perf_counter()
     limits = tuple(parse_budget(text) for text in budgets)
     progress("reading", 0, None)
-    asked = Asked(beta, scope, fc, bn, weights, exclude, include, rules, ignore_metadata)
+    asked = Asked(beta, scope, fc, bn, weights, repeat, sign_zero, exclude, include, rules, ignore_metadata)
     mode: Mode = "layers" if layers_only else "retrained" if retrained else "values"
     sources = [readable(from_proto(each, name) if isinstance(each, ModelProto) else read_model(each))
                for each, name in ((original, "the original"), (rep, "the Rep network"))]  # fmt: skip

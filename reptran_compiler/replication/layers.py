@@ -38,11 +38,15 @@ class Layers:
         graph: the graph.
         facts: shapes and values of its tensors.
         symbols: shapes and integers in terms of the dynamic axes, by tensor name.
+        added: names of the operators that replication added; empty before it.
+        open_axes: whether axes besides the batch are dynamic.
     """
 
     graph: Graph
     facts: Facts
     symbols: Symbols
+    added: frozenset[str] = frozenset()
+    open_axes: bool = False
     _roles: Roles | None = field(default=None, repr=False)
     _binary: frozenset[str] | None = field(default=None, repr=False)
     _fixed: Mapping[str, Array] | None = field(default=None, repr=False)

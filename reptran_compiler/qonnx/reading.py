@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,14 +15,17 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from reptran_compiler.errors import BadInput
 from reptran_compiler.model.io import Source
+from reptran_compiler.model.subgraphs import captured
 
 Array = NDArray[Any]
 
 #: The domains that hold qonnx' quantisers; exporters have moved them.
 DOMAINS = frozenset({"qonnx.custom_op.general", "finn.custom_op.general", "onnx.brevitas"})
 
-_ROUNDING = {"ROUND": "Round", "HALF_EVEN": "Round", "CEIL": "Ceil", "FLOOR": "Floor"}
-_OPSET = 13
+#: The operator for each of QONNX' `rounding_mode`s.
+ROUNDING = {"ROUND": "Round", "HALF_EVEN": "Round", "CEIL": "Ceil", "FLOOR": "Floor"}
+#: Older opsets lack some of the operators that quantisers are read as.
+OLDEST_OPSET = 13
 
 
 def readable(source: Source) -> Source:
@@ -32,6 +35,11 @@ def readable(source: Source) -> Source:
         BadInput: as `standard_operators` does.
     """
     return replace(source, model=standard_operators(source.model))
+
+
+def count_quantisers(model: ModelProto) -> int:
+    """How many operators of the qonnx domain a model has."""
+    return sum(node.domain in DOMAINS for node in model.graph.node)
 
 
 def standard_operators(model: ModelProto) -> ModelProto:
@@ -44,8 +52,8 @@ def standard_operators(model: ModelProto) -> ModelProto:
     if not any(node.domain in DOMAINS for node in model.graph.node):
         return model
     opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
-    if opset < _OPSET:
-        raise BadInput(f"the model has QONNX operators and opset {opset}: export it with opset {_OPSET} or later")
+    if opset < OLDEST_OPSET:
+        raise BadInput(f"the model has QONNX operators and opset {opset}: export it with opset {OLDEST_OPSET} or later")
     made = ModelProto()
     made.CopyFrom(model)
     stored = dict(_parameters(model))
@@ -63,10 +71,27 @@ def standard_operators(model: ModelProto) -> ModelProto:
             _quant(writer)
         else:
             raise BadInput(f"QONNX operator {node.op_type} {node.name!r} is not known: BipolarQuant and Quant are read")
+    _drop_unread(made, stored)
     kept = [each for each in made.opset_import if each.domain not in DOMAINS]
     del made.opset_import[:]
     made.opset_import.extend(kept)
     return made
+
+
+def _drop_unread(made: ModelProto, parameters: Collection[str]) -> None:
+    """Drop parameters that only quantisers read."""
+    read = {name for node in made.graph.node for name in (*node.input, *captured(node))}
+    read.update(value.name for value in (*made.graph.output, *made.graph.input))
+    stored = [each for each in made.graph.initializer if each.name in read or each.name not in parameters]
+    nodes = [node for node in made.graph.node if node.op_type != "Constant" or _wanted(node, read, parameters)]
+    del made.graph.initializer[:]
+    made.graph.initializer.extend(stored)
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+
+
+def _wanted(node: NodeProto, read: Collection[str], parameters: Collection[str]) -> bool:
+    return node.output[0] in read or node.output[0] not in parameters
 
 
 class _Writer:
@@ -124,17 +149,17 @@ def _quant(writer: _Writer) -> None:
         )
     signed, narrow = writer.attributes.get("signed", 1), writer.attributes.get("narrow", 1)
     mode = bytes(writer.attributes.get("rounding_mode", b"ROUND")).decode().upper()
-    if mode not in _ROUNDING:
-        raise BadInput(f"QONNX operator Quant {writer.base!r} rounds by {mode}: {', '.join(_ROUNDING)} are read")
-    low, high = _range(float(bits[0]), bool(signed), bool(narrow))
+    if mode not in ROUNDING:
+        raise BadInput(f"QONNX operator Quant {writer.base!r} rounds by {mode}: {', '.join(ROUNDING)} are read")
+    low, high = bounds(float(bits[0]), bool(signed), bool(narrow))
     shifted = writer.add("Add", [writer.add("Div", [x, scale], "divided"), zero], "shifted")
     clipped = writer.add("Clip", [shifted, writer.number(low, "low"), writer.number(high, "high")], "clipped")
-    rounded = writer.add(_ROUNDING[mode], [clipped], "rounded")
+    rounded = writer.add(ROUNDING[mode], [clipped], "rounded")
     writer.add("Mul", [writer.add("Sub", [rounded, zero], "centred"), scale], "scaled", last=True)
 
 
-def _range(bits: float, signed: bool, narrow: bool) -> tuple[float, float]:
-    """The least and the greatest number of some bits."""
+def bounds(bits: float, signed: bool, narrow: bool) -> tuple[float, float]:
+    """The least and the greatest integer of a Quant's bits."""
     if signed:
         return float(narrow) - 2 ** (bits - 1), 2 ** (bits - 1) - 1
     return 0.0, 2**bits - 1 - float(narrow)
