@@ -10,6 +10,8 @@ from onnx import ModelProto, NodeProto
 from reptran_compiler.runtime import TensorFact
 
 _REPEATING = ("Tile", "Expand")
+#: Shortcuts double channels by Concat of a map with itself: it counts where it reads the layer's own output.
+_BESIDE_ITSELF = "Concat"
 #: What may stand between a layer and the repetition of its output, or restore its rank behind it.
 _CARRYING = frozenset(
     "Add Sub Mul Div BatchNormalization PRelu Identity Cast Unsqueeze Squeeze Reshape Transpose".split()
@@ -33,11 +35,11 @@ class Repetition:
 
 def may_repeat(model: ModelProto) -> bool:
     """Whether there is any node that could repeat a layer's output; without one, no shapes are needed."""
-    return any(node.op_type in _REPEATING for node in model.graph.node)
+    return any(node.op_type in _REPEATING or _repeats_one(node) for node in model.graph.node)
 
 
 def find_repetition(model: ModelProto, binary: frozenset[str], facts: Mapping[str, TensorFact]) -> Repetition | None:
-    """The first binary layer whose output is repeated along its channels by Tile or Expand.
+    """The first binary layer whose output is repeated along its channels by Tile, Expand or Concat.
 
     Repetition along other axes (an upsampling) is none: what counts is a tensor of the layer's rank that has a
     multiple of its channels, with nothing but per-channel operators and changes of shape on the way.
@@ -77,6 +79,13 @@ def _repeated(
         for node in readers.get(name, []):
             if node.op_type in _REPEATING and node.input[0] == name:
                 pending.append((node.output[0], node.name))
+            elif name == layer.output[0] and _repeats_one(node):
+                pending.append((node.output[0], node.name))
             elif node.op_type in _CARRYING:
                 pending.append((node.output[0], repeater))
     return None
+
+
+def _repeats_one(node: NodeProto) -> bool:
+    """Whether a node is Concat of one tensor with itself."""
+    return node.op_type == _BESIDE_ITSELF and len(node.input) > 1 and len(set(node.input)) == 1

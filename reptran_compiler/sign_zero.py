@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from reptran_compiler.errors import BadInput
 from reptran_compiler.model.protos import copy_fields
 from reptran_compiler.runtime import TensorFact, is_float, random_feeds, tensor_facts
 from reptran_compiler.trial import Trial
 
-_WHERE_SINCE, _NOT_BELOW_SINCE = 9, 12
+#: The opset that brought GreaterOrEqual; Sign itself came with 9, as Where did.
+_NOT_BELOW_SINCE = 12
 
 
 def plus_at_zero(model: ModelProto, trial: Trial, *, threads: int = 1) -> tuple[ModelProto, tuple[str, ...]]:
@@ -24,17 +24,12 @@ def plus_at_zero(model: ModelProto, trial: Trial, *, threads: int = 1) -> tuple[
         model: the model; it is not changed. The model itself comes back where it has no such Sign.
         trial: what it runs with.
         threads: threads of onnxruntime.
-
-    Raises:
-        BadInput: the opset is too old to say it.
     """
     facts = tensor_facts(model, random_feeds(model, batch=trial.batches[0], dims=trial.dims), threads=threads)
     signs = [node for node in model.graph.node if _is_sign(node, facts)]
     if not signs:
         return model, ("--sign-zero plus: no Sign is 0 at 0",)
     opset = next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
-    if opset < _WHERE_SINCE:
-        raise BadInput(f"--sign-zero plus: opset {opset} has no Where: export the model with opset 9 or later")
     made = ModelProto()
     copy_fields(model, made, without=("graph",))
     copy_fields(model.graph, made.graph, without=("node",))
@@ -62,8 +57,9 @@ def plus_at_zero(model: ModelProto, trial: Trial, *, threads: int = 1) -> tuple[
         chosen = NodeProto(op_type="Where", input=[mask, constant(1.0, dtype), constant(-1.0, dtype)])
         copy_fields(node, chosen, without=("op_type", "input"))
         made.graph.node.append(chosen)
-    count = "a Sign" if len(signs) == 1 else f"{len(signs)} Signs"
-    return made, (f"--sign-zero plus: {count} of the source were made +1 at 0; the result is verified against that",)
+    return made, (
+        f"--sign-zero plus: Sign was made +1 at 0 ({len(signs)} in the source); the result is verified against that",
+    )
 
 
 def _is_sign(node: NodeProto, facts: Mapping[str, TensorFact]) -> bool:

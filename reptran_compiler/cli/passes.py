@@ -15,6 +15,7 @@ from reptran_compiler.model.io import read_model
 from reptran_compiler.pipeline import available_rules
 from reptran_compiler.qonnx import readable
 from reptran_compiler.reporting import make_console, progress
+from reptran_compiler.sign_zero import plus_at_zero
 from reptran_compiler.text import printable
 from reptran_compiler.trial import try_source
 
@@ -50,6 +51,8 @@ def explain(arguments: Arguments) -> int:
         step("running the source", 0, None)
         source = readable(read_model(arguments.model))
         trial = try_source(source.model, dims=arguments.dims, threads=arguments.threads)
+        if wanted.sign_zero == "plus":
+            source = replace(source, model=plus_at_zero(source.model, trial, threads=arguments.threads)[0])
         step("rewriting", 0, None)
         transformation = transform_source(source.model, wanted, trial)
         lines = explanation(source.model, transformation, available_rules(wanted), arguments.explain)

@@ -24,6 +24,7 @@ from reptran_compiler.model.convert import INITIALIZERS_ARE_NO_INPUTS
 from reptran_compiler.model.io import Source
 from reptran_compiler.pipeline import AlreadyReplicated, Options, Refusal, Transformation
 from reptran_compiler.reporting import Check, Step, Verification
+from reptran_compiler.sign_zero import plus_at_zero
 from reptran_compiler.trial import Trial, try_source
 from reptran_compiler.verification import MalformedGraph, check_kept, check_well_formed
 from reptran_compiler.verification.protograph import ProtoGraph
@@ -62,6 +63,10 @@ class Pair:
         step("running the original", 0, None)
         self.trial: Trial = try_source(original.model, dims=dims, threads=threads)
         self.notes += self.trial.notes
+        if self.options.sign_zero == "plus":
+            model, said = plus_at_zero(original.model, self.trial, threads=threads)
+            self.original = replace(original, model=model)
+            self.notes += said
         step("compiling the original", 0, None)
         self.transformation = self._compiled(self.options)
         self.rows: list[Check] = []

@@ -1,0 +1,1 @@
+"""What qonnx itself makes of compiled networks, in an environment of its own."""
