@@ -21,7 +21,7 @@ from reptran_compiler.model.referred import LARGE_MODEL, Scratch, embedded
 from reptran_compiler.outputs import Outputs, PathLike, numbered
 from reptran_compiler.packed import unpackable
 from reptran_compiler.pipeline import AlreadyReplicated, Options, Refusal, Transformation, transform
-from reptran_compiler.qonnx import count_quantisers, qonnx_operators, readable, standard_operators
+from reptran_compiler.qonnx import count_quantisers, qonnx_operators, read_back, readable
 from reptran_compiler.reporting import Step, Summary, VerificationSummary, silent, to_json
 from reptran_compiler.runtime import CannotFeed, RuntimeFailure
 from reptran_compiler.sign_zero import plus_at_zero
@@ -178,7 +178,9 @@ class Compilation:
 
     def _read_back(self, transformation: Transformation, written: ModelProto) -> Transformation:
         """A transformation whose result is what a reader makes of what is written."""
-        return replace(transformation, result=standard_operators(written))
+        if written is transformation.result:
+            return transformation
+        return replace(transformation, result=read_back(written, transformation.result))
 
     def _again(self, transformation: Transformation) -> Transformation:
         return self._read_back(transformation, self._emitted(transformation.result))

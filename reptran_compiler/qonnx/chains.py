@@ -71,6 +71,20 @@ class Chains:
             return Bipolar(node.input[0]) if values is not None and values.all() else None
         return self._integer(node) if node.op_type == "Mul" else None
 
+    def steps(self, node: NodeProto) -> dict[str, str]:
+        """The tensors inside of a quantiser that ends in a node, by the type of the operator that makes them."""
+        found = self.ending_in(node)
+        inner: dict[str, str] = {}
+        stack = list(node.input) if found is not None else []
+        while stack:
+            name = stack.pop()
+            maker = self.maker.get(name)
+            if maker is None or found is None or name == found.x:
+                continue
+            inner[maker.op_type] = name
+            stack += maker.input
+        return inner
+
     def _not_below_zero(self, mask: str) -> str:
         """The x of a mask that says where x is not below 0; "" of others."""
         compare, wanted = self.maker.get(mask), "GreaterOrEqual"

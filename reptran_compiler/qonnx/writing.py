@@ -16,7 +16,7 @@ from reptran_compiler.errors import BadInput
 from reptran_compiler.model.protos import copy_fields
 from reptran_compiler.model.subgraphs import captured
 from reptran_compiler.qonnx.chains import Bipolar, Chains, Integer
-from reptran_compiler.qonnx.reading import OLDEST_OPSET
+from reptran_compiler.qonnx.reading import OLDEST_OPSET, standard_operators
 
 #: The domain that is written, and its version.
 _DOMAIN, _VERSION = "qonnx.custom_op.general", 2
@@ -46,6 +46,28 @@ def qonnx_operators(model: ModelProto) -> ModelProto:
     if opset < OLDEST_OPSET:
         raise BadInput(f"--emit qonnx: the model has opset {opset}: export it with opset {OLDEST_OPSET} or later")
     return _Writer(model).write()
+
+
+def read_back(written: ModelProto, original: ModelProto) -> ModelProto:
+    """What a reader makes of a model that was written, the tensors inside of its quantisers called as they were.
+
+    Args:
+        written: what `qonnx_operators` made.
+        original: what it made it of.
+    """
+    read = standard_operators(written)
+    before, after = Chains(original), Chains(read)
+    swap = {
+        new: before.steps(before.maker[name])[kind]
+        for name, maker in after.maker.items()
+        if name in before.maker
+        for kind, new in after.steps(maker).items()
+        if before.steps(before.maker[name]).get(kind, new) not in after.maker
+    }
+    for node in read.graph.node:
+        node.input[:] = [swap.get(name, name) for name in node.input]
+        node.output[:] = [swap.get(name, name) for name in node.output]
+    return read
 
 
 class _Writer:
