@@ -21,7 +21,7 @@ from reptran_compiler.model.referred import LARGE_MODEL, Scratch, embedded
 from reptran_compiler.outputs import Outputs, PathLike, numbered
 from reptran_compiler.packed import unpackable
 from reptran_compiler.pipeline import AlreadyReplicated, Options, Refusal, Transformation, transform
-from reptran_compiler.qonnx import count_quantisers, qonnx_operators, read_back, readable
+from reptran_compiler.qonnx import IntegerType, count_quantisers, integer_weights, qonnx_operators, read_back, readable
 from reptran_compiler.reporting import Step, Summary, VerificationSummary, silent, to_json
 from reptran_compiler.runtime import CannotFeed, RuntimeFailure
 from reptran_compiler.sign_zero import plus_at_zero
@@ -131,9 +131,12 @@ class Compilation:
         if self.options.sign_zero == "plus":
             model, more = plus_at_zero(runnable.model, trial, threads=self.threads)
             runnable, said = replace(runnable, model=model), (*said, *more)
-        return self._compiled(runnable, replace(trial, notes=(*trial.notes, *said)), scratch)
+        integers = integer_weights(source.model)
+        return self._compiled(runnable, replace(trial, notes=(*trial.notes, *said)), scratch, integers)
 
-    def _compiled(self, source: Source, trial: Trial, scratch: Scratch | None) -> CompileResult:
+    def _compiled(
+        self, source: Source, trial: Trial, scratch: Scratch | None, integers: Mapping[str, IntegerType]
+    ) -> CompileResult:
         options = replace(self.options, check=self.verify, stages=self.outputs.dump_dir is not None)
         self.step("rewriting", 0, None)
         try:
@@ -148,7 +151,7 @@ class Compilation:
         result = transformation.result
         carry_annotations(source.model, result, trial, threads=self.threads)
         provenance.record(result, transformation, options, source.digest, verified=self.verify)
-        written = self._emitted(result)
+        written = self._emitted(result, integers)
         transformation = self._read_back(transformation, written)
         self.outputs.write_stages(self._stages(transformation, trial), source)
         summary = self._summary(source, transformation, trial)
@@ -164,7 +167,7 @@ class Compilation:
                 threads=self.threads,
                 seed=self.seed,
                 step=self.step,
-                retransform=lambda copy, _: self._again(transform_source(copy, options, trial, scratch)),
+                retransform=lambda copy, _: self._again(transform_source(copy, options, trial, scratch), integers),
             )
             summary = self._verified(summary, judgement, transformation.from_elsewhere)
         self.step("writing", 0, None)
@@ -172,9 +175,9 @@ class Compilation:
         self.outputs.write(written, source, moves, to_json(summary))
         return CompileResult(self._given(written), summary, transformation, judgement, scratch)
 
-    def _emitted(self, result: ModelProto) -> ModelProto:
+    def _emitted(self, result: ModelProto, integers: Mapping[str, IntegerType]) -> ModelProto:
         """A result as it is written."""
-        return qonnx_operators(result) if self.options.emit == "qonnx" else result
+        return qonnx_operators(result, integers, self.options.beta) if self.options.emit == "qonnx" else result
 
     def _read_back(self, transformation: Transformation, written: ModelProto) -> Transformation:
         """A transformation whose result is what a reader makes of what is written."""
@@ -182,8 +185,8 @@ class Compilation:
             return transformation
         return replace(transformation, result=read_back(written, transformation.result))
 
-    def _again(self, transformation: Transformation) -> Transformation:
-        return self._read_back(transformation, self._emitted(transformation.result))
+    def _again(self, transformation: Transformation, integers: Mapping[str, IntegerType]) -> Transformation:
+        return self._read_back(transformation, self._emitted(transformation.result, integers))
 
     def _unchanged(self, source: Source, trial: Trial) -> CompileResult:
         summary = replace(

@@ -104,6 +104,54 @@ def test_a_quantiser_is_found_by_its_bounds(arguments: dict[str, Any], bits: int
     assert quant.output[0] == "q"
 
 
+def brevitas_like(scale: float = 0.02, zero: float = 0.0) -> ModelProto:
+    """As Brevitas writes networks whose first and last layers have weights of 8 bits."""
+    draw = np.random.default_rng(0)
+    shapes = {"stem.w": (8, 3, 3, 3), "w": (8, 8, 3, 3), "fc.w": (8, 5)}
+    stored: dict[str, Any] = {name: draw.normal(size=shape) for name, shape in shapes.items()}
+    stored |= {"scale": scale, "zero": zero, "bits": 8.0, "one": 1.0}
+
+    def quant(op: str, *inputs: str, **attributes: Any) -> NodeProto:
+        return helper.make_node(op, inputs, [f"{inputs[0]}.q"], name=f"{inputs[0]}/quant", domain=DOMAIN, **attributes)
+
+    nodes = [
+        quant("Quant", "stem.w", "scale", "zero", "bits", signed=1, narrow=1),
+        helper.make_node("Conv", ["x", "stem.w.q"], ["a"], name="stem"),
+        quant("BipolarQuant", "a", "one"),
+        quant("BipolarQuant", "w", "one"),
+        helper.make_node("Conv", ["a.q", "w.q"], ["y"], name="layer"),
+        helper.make_node("GlobalAveragePool", ["y"], ["pooled"], name="pool"),
+        helper.make_node("Flatten", ["pooled"], ["flat"], name="flatten"),
+        quant("Quant", "fc.w", "scale", "zero", "bits", signed=1, narrow=1),
+        helper.make_node("MatMul", ["flat", "fc.w.q"], ["o"], name="fc"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "quantised",
+        [helper.make_tensor_value_info("x", 1, ["N", 3, 8, 8])],
+        [helper.make_tensor_value_info("o", 1, ["N", 5])],
+        [onnx.numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in stored.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 2)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+@pytest.mark.parametrize("fc", ["widen", "fold"])
+@pytest.mark.parametrize(
+    ("scale", "zero", "kind"), [(0.02, 0.0, "SCALEDINT<8>"), (1.0, 0.0, "INT8"), (0.02, 3.0, None)]
+)
+@pytest.mark.parametrize("beta", [2, 4])
+def test_weights_of_several_bits_keep_their_type(fc: str, scale: float, zero: float, kind: str, beta: int) -> None:
+    """In the first layer and in the classifier, whose weights are a beta-th when it is widened."""
+    made = compile_model(brevitas_like(scale, zero), beta, fc=fc, emit="qonnx").model
+    types = stated(made)
+    layers = {node.name: node for node in made.graph.node}
+    whole = fc == "fold" or kind != "INT8"
+    assert types.get(layers["stem"].input[1]) == kind
+    assert types.get(layers["fc"].input[1]) == (kind if whole else "SCALEDINT<8>")
+    assert types[layers["layer"].input[1]] == "BIPOLAR"
+
+
 def test_bounds_of_no_integer_type_stay_as_they_are() -> None:
     """-5 to 7 are those of none."""
     made = compile_model(quantised(low=-5.0), 2, emit="qonnx").model

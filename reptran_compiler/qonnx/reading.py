@@ -56,7 +56,7 @@ def standard_operators(model: ModelProto) -> ModelProto:
         raise BadInput(f"the model has QONNX operators and opset {opset}: export it with opset {OLDEST_OPSET} or later")
     made = ModelProto()
     made.CopyFrom(model)
-    stored = dict(_parameters(model))
+    stored = dict(parameters(model))
     taken = {name for node in model.graph.node for name in (*node.input, *node.output, node.name)}
     taken.update(each.name for each in (*model.graph.initializer, *model.graph.input))
     del made.graph.node[:]
@@ -165,7 +165,7 @@ def bounds(bits: float, signed: bool, narrow: bool) -> tuple[float, float]:
     return 0.0, 2**bits - 1 - float(narrow)
 
 
-def _parameters(model: ModelProto) -> Iterator[tuple[str, Array]]:
+def parameters(model: ModelProto) -> Iterator[tuple[str, Array]]:
     """The parameters of quantisers that initializers and Constants hold, by name."""
     wanted = {name for node in model.graph.node if node.domain in DOMAINS for name in node.input[1:]}
     for tensor in model.graph.initializer:

@@ -6,7 +6,8 @@ found as one in the rules is."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
@@ -16,6 +17,7 @@ from reptran_compiler.errors import BadInput
 from reptran_compiler.model.protos import copy_fields
 from reptran_compiler.model.subgraphs import captured
 from reptran_compiler.qonnx.chains import Bipolar, Chains, Integer
+from reptran_compiler.qonnx.integers import IntegerType
 from reptran_compiler.qonnx.reading import OLDEST_OPSET, standard_operators
 
 #: The domain that is written, and its version.
@@ -27,7 +29,9 @@ _LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 _ENDINGS = ("/sign", "/scaled")
 
 
-def qonnx_operators(model: ModelProto) -> ModelProto:
+def qonnx_operators(
+    model: ModelProto, integers: Mapping[str, IntegerType] = MappingProxyType({}), beta: int = 1
+) -> ModelProto:
     """A model with its binarisations and quantisers as operators of the qonnx domain.
 
     `Where(x >= 0, 1, -1)` becomes BipolarQuant, and so does `Sign` of stored numbers none of which is 0.
@@ -37,6 +41,8 @@ def qonnx_operators(model: ModelProto) -> ModelProto:
 
     Args:
         model: a model in ONNX' own operators; it is not changed.
+        integers: the types that weights of the source had, by layer name; stated where the model's still are of them.
+        beta: the replication factor: weights of a widened classifier are a beta-th of what they were.
 
     Raises:
         BadInput: a layer reads a Sign that may meet a 0, which BipolarQuant makes +1; or the opset is too old to be
@@ -45,7 +51,7 @@ def qonnx_operators(model: ModelProto) -> ModelProto:
     opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
     if opset < OLDEST_OPSET:
         raise BadInput(f"--emit qonnx: the model has opset {opset}: export it with opset {OLDEST_OPSET} or later")
-    return _Writer(model).write()
+    return _Writer(model, integers, beta).write()
 
 
 def read_back(written: ModelProto, original: ModelProto) -> ModelProto:
@@ -73,8 +79,9 @@ def read_back(written: ModelProto, original: ModelProto) -> ModelProto:
 class _Writer:
     """Writes one model."""
 
-    def __init__(self, model: ModelProto) -> None:
+    def __init__(self, model: ModelProto, integers: Mapping[str, IntegerType], beta: int) -> None:
         self.model, self.chains = model, Chains(model)
+        self._integers, self._beta = integers, beta
         self._numbers: dict[float, TensorProto] = {}
         self._signs: list[str] = []
         taken = {name for node in model.graph.node for name in (node.name, *node.input, *node.output)}
@@ -94,7 +101,7 @@ class _Writer:
         kept = after | given | {value.name for value in graph.input}
         made.graph.initializer.extend(t for t in graph.initializer if t.name in kept or t.name not in before)
         made.graph.initializer.extend(self._numbers.values())
-        self._state_signs(made)
+        self._state_types(made)
         if all(each.domain != _DOMAIN for each in made.opset_import):
             made.opset_import.append(helper.make_opsetid(_DOMAIN, _VERSION))
         return made
@@ -159,20 +166,30 @@ class _Writer:
                 operands = node.input if node.op_type == "Concat" else node.input[:1]
                 stack += [(each, layer) for each in operands]
 
-    def _state_signs(self, made: ModelProto) -> None:
-        """State the data type of binarised maps, and of weights that are stored as signs."""
-        weights = [name for node in made.graph.node if node.op_type in _LAYERS for name in node.input[:2]]
-        stored = [name for name in dict.fromkeys(weights) if self._holds_signs(name)]
+    def _state_types(self, made: ModelProto) -> None:
+        """State the data types of binarised maps, and of weights that are stored as signs or integers."""
+        types = dict.fromkeys(self._signs, _SIGNS)
+        for layer in made.graph.node:
+            for name in layer.input[:2] if layer.op_type in _LAYERS else ():
+                found = self._type(name, layer.name)
+                if found:
+                    types[name] = found
         notes = {note.tensor_name: note for note in made.graph.quantization_annotation}
-        for name in (*stored, *self._signs):
+        for name, kind in types.items():
             note = notes.get(name) or made.graph.quantization_annotation.add(tensor_name=name)
             entries = [each for each in note.quant_parameter_tensor_names if each.key == _DATATYPE]
             entry = entries[0] if entries else note.quant_parameter_tensor_names.add(key=_DATATYPE)
-            entry.value = _SIGNS
+            entry.value = kind
 
-    def _holds_signs(self, name: str) -> bool:
+    def _type(self, name: str, layer: str) -> str:
+        """The data type of a layer's stored weights; "" of others."""
         values = self.chains.value(name)
-        return values is not None and bool(np.isin(values, (-1, 1)).all())
+        if values is None:
+            return ""
+        if bool(np.isin(values, (-1, 1)).all()):
+            return _SIGNS
+        known = self._integers.get(layer)
+        return known.name_for(values, self._beta) if known is not None else ""
 
     def _number(self, value: float) -> str:
         """A stored scalar, the same for all that read it."""
