@@ -94,6 +94,9 @@ def _replicate(
     graph, copies, engine = _walked(found, options, network, walking, {}, scratch)
     decisions = _with_reasons(copies.decisions, engine, rules, graph)
     if plan.scope == "layer":
+        # What would stand behind such a subgraph is narrow for no reason of its own.
+        inner = {each.node for each in decisions.values() if each.node in found.layers and each.role != "classifier"}
+        copies.see_bodies_narrow(graph, before=inner)
         layered = {name: each for name, each in decisions.items() if name in found.layers}
         graph, copies, engine = _walked(found, options, plan, walking, layered, scratch)
     copies.narrow_outputs(graph)

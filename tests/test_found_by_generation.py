@@ -116,6 +116,17 @@ def test_what_a_body_reads_counts_for_the_layer_in_front() -> None:
         compile_model(network(SIGN, behind=behind, inputs=[FLAG], two=np.array(2.0)), 2)
 
 
+def test_what_stands_behind_a_body_is_told_to_be_narrow_for_it() -> None:
+    """Drop-in layers are those that the whole network would have: behind an If that reads a map nobody can tell."""
+    behind = [if_node("y", "t"), helper.make_node("Conv", ["t", "w"], ["u"], name="second")]
+    model = network(SIGN, behind=behind, inputs=[FLAG], two=np.array(2.0))
+    found = next(node for node in model.graph.node if node.name == "pool")
+    found.input[0] = "u"
+    with pytest.raises(Refusal, match="a subgraph of If 'choice' reads 'y', which would be wide"):
+        compile_model(model, 2, scope="layer")
+    assert compile_model(network(SIGN, behind=behind[:1], inputs=[FLAG], two=np.array(2.0)), 2, scope="layer").verified
+
+
 def test_the_body_of_a_loop_reads_a_stored_tensor() -> None:
     loop = loop_node("y", "t")
     loop.attribute[0].g.node[1].input[1] = "half"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -305,17 +305,31 @@ class Copies:
             raise CannotReplicate(f"the copies of {tensor.name!r} ({dtype}) may differ, and one value is needed")
         return self._cut(g, tensor, state)[0]
 
+    def see_bodies_narrow(self, g: Graph, *, before: Set[str] | None = None) -> None:
+        """See that no subgraph reads a wide map.
+
+        Args:
+            g: the graph.
+            before: only subgraphs count that one of these nodes depends on; None for all.
+
+        Raises:
+            CannotReplicate: one does.
+        """
+        for node in g.nodes:
+            for name in captured(node.source) if node.source is not None else ():
+                if isinstance(self.facts.tags.get(name), (Wide, Distinct)):
+                    if before is not None and not before & _behind(node):
+                        continue
+                    place = f"a subgraph of {node.op_type} {node.name!r}"
+                    raise CannotReplicate(f"{place} reads {name!r}, which would be wide")
+
     def narrow_outputs(self, g: Graph) -> None:
         """Let graph outputs and what subgraphs read be narrow: a wide graph output is the mean of its copies.
 
         Raises:
             CannotReplicate: a subgraph reads a wide map, or the copies of an output of integers may differ.
         """
-        for node in g.nodes:
-            for name in captured(node.source) if node.source is not None else ():
-                if isinstance(self.facts.tags.get(name), (Wide, Distinct)):
-                    place = f"a subgraph of {node.op_type} {node.name!r}"
-                    raise CannotReplicate(f"{place} reads {name!r}, which would be wide")
+        self.see_bodies_narrow(g)
         for out in [tensor for tensor in g.outputs if self.wide(tensor) is not None]:
             name, state = out.name, self.facts.tags[out.name]
             mean = self.mean_behind(g, out, state)
@@ -389,3 +403,15 @@ def rebuilt(m: Match, g: Graph, inputs: Sequence[Tensor], attrs: dict[str, Any] 
     given = [tensor if tensor.name else None for tensor in inputs]
     node = g.node(root.op, given, root.attrs if attrs is None else attrs, like=root, outputs=len(root.outputs))
     return list(node.outputs)
+
+
+def _behind(node: Node) -> set[str]:
+    """The names of the nodes that depend on a node."""
+    found: set[str] = set()
+    stack = [node]
+    while stack:
+        for tensor in stack.pop().outputs:
+            readers = [reader for reader in tensor.outputs if reader.name not in found]
+            found.update(reader.name for reader in readers)
+            stack += readers
+    return found
