@@ -14,6 +14,8 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 from reptran_compiler.errors import BadInput
 from reptran_compiler.model.referred import array_of
 from reptran_compiler.runtime import is_float
+from reptran_compiler.verification import MalformedGraph
+from reptran_compiler.verification.protograph import ProtoGraph
 
 #: How deep subgraphs may be nested: protobuf reads some thirty levels from a file.
 DEEPEST = 30
@@ -35,11 +37,12 @@ class Malformed(BadInput):
 def check_structure(model: ModelProto) -> None:
     """See that a model is well as a structure.
 
-    It has outputs, and nodes, but no more than `MOST_NODES` of them, functions counted where they are called; subgraphs
-    are nested no deeper than `DEEPEST`; stated types exist; functions do not call themselves, nor stand for ONNX' own
-    operators; the attributes of a node have names of their own, and values; stored tensors have names of their own,
-    hold as many elements as their dims say, no NaN, and no infinity where they are factors, and are dense; names and
-    texts are UTF-8.
+    It has outputs of different names, and nodes, but no more than `MOST_NODES` of them, functions counted where they
+    are called; subgraphs are nested no deeper than `DEEPEST`; stated types exist; functions do not call themselves, nor
+    stand for ONNX' own operators; the attributes of a node have names of their own, and values; stored tensors have
+    names of their own, hold as many elements as their dims say, no NaN, and no infinity where they are factors, and are
+    dense; names and texts are UTF-8; what a node of the main graph reads is made once, and none of them depends on
+    itself.
 
     Raises:
         Malformed: it is not.
@@ -54,6 +57,9 @@ def check_structure(model: ModelProto) -> None:
         if value.type.tensor_type.elem_type not in TensorProto.DataType.values():
             raise Malformed(f"tensor {value.name!r} is stated to be of a type that ONNX does not know")
     _check_texts(model)
+    for what, values in (("input", model.graph.input), ("output", model.graph.output)):
+        if (name := _repeated(value.name for value in values)) is not None:
+            raise Malformed(f"graph {what} {name!r} is there twice")
     _check_stored(model.graph)
     nodes = list(_within(model.graph.node, "the model"))
     for node in nodes:
@@ -63,6 +69,20 @@ def check_structure(model: ModelProto) -> None:
     sizes = _function_sizes(model.functions)
     if sum(sizes.get(_key(node), 1) for node in nodes) > MOST_NODES:
         raise Malformed(f"the model has more than {MOST_NODES:,} nodes, those of functions counted at each call")
+    try:
+        ProtoGraph(model)
+    except MalformedGraph as error:
+        raise Malformed(f"the graph is malformed: {error}") from None
+
+
+def _repeated(names: Iterable[str]) -> str | None:
+    """The first name that is there twice, None where each is there once."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def _check_texts(model: ModelProto) -> None:

@@ -50,9 +50,30 @@ def circle_beside() -> ModelProto:
     return network(behind=[node("Add", ["y", "q"], ["p"]), node("Neg", ["p"], ["q"]), node("Identity", ["y"], ["t"])])
 
 
+def constant_in_a_circle(read: str) -> ModelProto:
+    """A Constant reads a tensor, though it has no operands: onnxruntime does not look."""
+    one = numpy_helper.from_array(np.float32(1))
+    return network(
+        behind=[
+            node("Relu", ["y"], ["r"]),
+            node("Constant", [read], ["c"], value=one),
+            node("Mul", ["r", "c"], ["m"]),
+            node("Neg", ["m"], ["t"]),
+        ]
+    )
+
+
 def made_twice() -> ModelProto:
     """Two nodes make one tensor."""
     return network(behind=[node("Relu", ["y"], ["t"]), node("Neg", ["y"], ["t"])])
+
+
+def constant_made_twice() -> ModelProto:
+    """Two equal Constants make one tensor, of which onnxruntime takes one."""
+    model = network(behind=[node("Mul", ["y", "c"], ["t"])])
+    for _ in range(2):
+        model.graph.node.insert(0, node("Constant", [], ["c"], value=numpy_helper.from_array(np.float32(1))))
+    return model
 
 
 def stored_twice() -> ModelProto:
@@ -65,6 +86,16 @@ def stored_twice() -> ModelProto:
 def stored_and_made() -> ModelProto:
     """A node makes a tensor of an initializer's name."""
     return network(behind=[node("Relu", ["y"], ["t"])], t=np.ones((1, 8, 6, 6)))
+
+
+def output_twice() -> ModelProto:
+    """The logits are an output twice."""
+    return changed(lambda m: m.graph.output.add().CopyFrom(m.graph.output[0]))
+
+
+def input_twice() -> ModelProto:
+    """The image is an input twice."""
+    return changed(lambda m: m.graph.input.add().CopyFrom(m.graph.input[0]))
 
 
 def nodes_of_one_name() -> ModelProto:

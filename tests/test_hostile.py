@@ -24,16 +24,21 @@ from reptran_compiler.runtime import session
 from reptran_compiler.validation import MOST_NODES
 
 REFUSED: dict[str, tuple[Make, Sequence[str]]] = {
-    "a circle": (hostile.circle, ("not acyclic",)),
-    "a circle that no output needs": (hostile.circle_beside, ("not acyclic",)),
-    "a tensor made twice": (hostile.made_twice, ("Duplicate definition", "(t)")),
+    "a circle": (hostile.circle, ("node 'sign' depends on itself",)),
+    "a circle that no output needs": (hostile.circle_beside, ("node 'add' depends on itself",)),
+    "a circle through a Constant": (lambda: hostile.constant_in_a_circle("t"), ("node 'constant' depends on itself",)),
+    "a Constant of what there is not": (lambda: hostile.constant_in_a_circle("lost"), ("'constant' reads 'lost'",)),
+    "a tensor made twice": (hostile.made_twice, ("'t' is made twice", "'neg'")),
+    "a Constant made twice": (hostile.constant_made_twice, ("'c' is made twice", "'constant'")),
+    "an output twice": (hostile.output_twice, ("graph output 'o'", "twice")),
+    "an input twice": (hostile.input_twice, ("graph input 'x'", "twice")),
     "a tensor stored twice": (hostile.stored_twice, ("initializer 'w'", "twice")),
-    "a tensor stored and made": (hostile.stored_and_made, ("Duplicate definition", "(t)")),
+    "a tensor stored and made": (hostile.stored_and_made, ("'t' is made twice", "'relu'")),
     "nodes of one name": (hostile.nodes_of_one_name, ("two nodes", "(same)")),
     "a dangling input": (lambda: changed(lambda m: found(m, "layer").input.__setitem__(0, "lost")), ("'lost'",)),
     "no node": (lambda: changed(lambda m: m.graph.ClearField("node")), ("no node",)),
     "no output": (lambda: changed(lambda m: m.graph.ClearField("output")), ("no output",)),
-    "no input": (lambda: changed(lambda m: m.graph.ClearField("input")), ("'x'", "not a graph input")),
+    "no input": (lambda: changed(lambda m: m.graph.ClearField("input")), ("'stem' reads 'x'", "nothing makes")),
     "an output that nothing makes": (
         lambda: changed(lambda m: setattr(m.graph.output[0], "name", "lost")),
         ("Graph output (lost) does not exist",),

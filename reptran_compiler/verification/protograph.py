@@ -6,7 +6,7 @@ it judges.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heapify, heappop, heappush
@@ -103,9 +103,10 @@ class ProtoGraph:
         self.outputs = tuple(value.name for value in self.graph.output)
         views = [_view(node, index) for index, node in enumerate(self.graph.node)]
         self.maker: dict[str, NodeView] = {}
+        given = {*self.inputs, *self.initializers}
         for view in views:
             for name in view.outputs:
-                if name and (name in self.maker or name in self.initializers or name in self.inputs):
+                if name and (name in self.maker or name in given):
                     raise MalformedGraph(f"tensor {name!r} is made twice, by node {view.name!r} too")
                 if name:
                     self.maker[name] = view
@@ -244,8 +245,17 @@ class ProtoGraph:
                 if waiting[reader] == 0:
                     heappush(ready, reader)
         if done != len(views):
-            stuck = next(views[index].name for index, count in waiting.items() if count > 0)
-            raise MalformedGraph(f"node {stuck!r} depends on itself")
+            stuck = {index for index, count in waiting.items() if count > 0}
+            raise MalformedGraph(f"node {self._in_circle(views, stuck)!r} depends on itself")
+
+    def _in_circle(self, views: Sequence[NodeView], stuck: Set[int]) -> str:
+        """The name of a node that depends on itself, among nodes of which each waits for another of them."""
+        here, seen = min(stuck), set[int]()
+        while here not in seen:
+            seen.add(here)
+            makers = (self.maker[name].index for name in views[here].reads if name in self.maker)
+            here = next(maker for maker in makers if maker in stuck)
+        return views[here].name
 
     def _find_constants(self) -> frozenset[str]:
         known = set(self.initializers)
