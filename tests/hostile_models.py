@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
-from small_networks import custom_operator, local_function, network
+from small_networks import custom_operator, local_function, network, norm_values
 
 Array = NDArray[Any]
 Make = Callable[[], ModelProto]
@@ -163,6 +163,14 @@ def filled(value: float, name: str = "w") -> ModelProto:
     values.flat[5] = value
     stored(model, name).CopyFrom(numpy_helper.from_array(values, name))
     return model
+
+
+def negative_variance() -> ModelProto:
+    """A channel that is NaN for every image."""
+    values = norm_values()
+    values["bn.var"][2] = -1
+    names = ["y", "bn.scale", "bn.bias", "bn.mean", "bn.var"]
+    return network(behind=[node("BatchNormalization", names, ["t"])], **values)
 
 
 def huge(op: str) -> ModelProto:

@@ -23,6 +23,8 @@ from reptran_compiler.compiler import BadInput, compile_model
 from reptran_compiler.runtime import session
 from reptran_compiler.validation import MOST_NODES
 
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
+
 REFUSED: dict[str, tuple[Make, Sequence[str]]] = {
     "a circle": (hostile.circle, ("node 'sign' depends on itself",)),
     "a circle that no output needs": (hostile.circle_beside, ("node 'add' depends on itself",)),
@@ -103,6 +105,7 @@ COMPILED: dict[str, Make] = {
     "30 subgraphs in one another": lambda: hostile.nested(30),
     "300 nodes in a row": lambda: hostile.chain(300),
     "large weights": lambda: hostile.filled(3e38),
+    "a negative variance": hostile.negative_variance,
     "two fields of data": lambda: changed(lambda m: stored(m, "w").float_data.extend([1.0] * 576)),
 }
 

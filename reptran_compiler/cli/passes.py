@@ -6,6 +6,8 @@ import sys
 from dataclasses import replace
 from difflib import get_close_matches
 
+import numpy as np
+
 from reptran_compiler.cli.arguments import Arguments
 from reptran_compiler.cli.options import options
 from reptran_compiler.compilation import transform_source
@@ -38,6 +40,7 @@ def list_passes(arguments: Arguments) -> int:
     return 0
 
 
+@np.errstate(all="ignore")
 def explain(arguments: Arguments) -> int:
     """Print what became of a node, and what each rule said of it. Returns the exit code.
 

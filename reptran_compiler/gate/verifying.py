@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 from onnx import ModelProto
 
 from reptran_compiler.gate.asked import Asked
@@ -17,6 +18,7 @@ from reptran_compiler.qonnx import readable
 from reptran_compiler.reporting import Step, Verification, silent
 
 
+@np.errstate(all="ignore")
 def verify_pair(
     original: ModelProto | PathLike,
     rep: ModelProto | PathLike,
