@@ -20,6 +20,7 @@ from reptran_compiler.rewriting import (
     Engine,
     Facts,
     NoSuchRule,
+    Overflows,
     Refused,
     Rule,
     TimeLimit,
@@ -256,12 +257,16 @@ def _named(patterns: tuple[str, ...], layers: frozenset[str], flag: str) -> froz
 
 
 def _blamed(error: Refused) -> Refusal:
-    """A rule that broke its declaration: exit code 1, or 4 where it is one of ours. With the region that it changed."""
+    """A rule that broke its declaration: exit code 1, or 4 where it is one of ours. With the region that it changed.
+
+    Where that region overflows it is the model's fault: exit code 2.
+    """
     regions = {}
     if error.application is not None:
         made = error.application
         regions = {"refused-before": made.before_region.model, "refused-after": made.after_region.model}
-    return Refusal(str(error), 4 if is_built_in(error.rule) else 1, regions, error.rule.name)
+    code = 2 if isinstance(error, Overflows) else 4 if is_built_in(error.rule) else 1
+    return Refusal(str(error), code, regions, error.rule.name)
 
 
 __all__ = ["AlreadyReplicated", "LayerPlan", "Options", "Refusal", "Transformation", "available_rules", "transform"]

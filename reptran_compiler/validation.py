@@ -6,10 +6,12 @@ here takes time linear in the size of the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
+from numpy.typing import NDArray
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from reptran_compiler.errors import BadInput
 from reptran_compiler.model.referred import array_of
@@ -40,9 +42,9 @@ def check_structure(model: ModelProto) -> None:
     It has outputs of different names, and nodes, but no more than `MOST_NODES` of them, functions counted where they
     are called; subgraphs are nested no deeper than `DEEPEST`; stated types exist; functions do not call themselves, nor
     stand for ONNX' own operators; the attributes of a node have names of their own, and values; stored tensors have
-    names of their own, hold as many elements as their dims say, no NaN, and no infinity where they are factors, and are
-    dense; names and texts are UTF-8; what a node of the main graph reads is made once, and none of them depends on
-    itself.
+    names of their own, hold as many elements as their dims say, and are dense; they hold no NaN, and no infinity where
+    they are factors, nor do the numbers of attributes; names and texts are UTF-8; what a node of the main graph reads
+    is made once, and none of them depends on itself.
 
     Raises:
         Malformed: it is not.
@@ -61,11 +63,12 @@ def check_structure(model: ModelProto) -> None:
         if (name := _repeated(value.name for value in values)) is not None:
             raise Malformed(f"graph {what} {name!r} is there twice")
     _check_stored(model.graph)
-    nodes = list(_within(model.graph.node, "the model"))
-    for node in nodes:
+    nodes = []
+    for node, factor in _within(model.graph.node, "the model"):
+        nodes.append(node)
         _check_text(f"a {_shown(node.op_type)} node", node.name, node.op_type, node.domain, node.doc_string)
         _check_text(f"an operand of node {node.name!r}", *node.input, *node.output)
-        _check_attributes(node, inside_function=False)
+        _check_attributes(node, inside_function=False, factor=factor)
     sizes = _function_sizes(model.functions)
     if sum(sizes.get(_key(node), 1) for node in nodes) > MOST_NODES:
         raise Malformed(f"the model has more than {MOST_NODES:,} nodes, those of functions counted at each call")
@@ -106,17 +109,31 @@ def _shown(text: str) -> str:
     return text if isinstance(text, str) else repr(text)
 
 
-def _within(nodes: Iterable[NodeProto], called: str) -> Iterator[NodeProto]:
-    """Nodes and those of their subgraphs, whose stored tensors are checked on the way."""
-    stack = [(node, 0) for node in nodes]
+def _within(nodes: Sequence[NodeProto], called: str) -> Iterator[tuple[NodeProto, bool]]:
+    """Nodes and those of their subgraphs, whose stored tensors are checked on the way, each with whether the numbers
+    that it holds are factors."""
+    stack = [(node, 0, factor) for node, factor in _with_factors(nodes)]
     while stack:
-        node, depth = stack.pop()
-        yield node
+        node, depth, factor = stack.pop()
+        yield node, factor
         for body in _bodies(node):
             if depth >= DEEPEST:
                 raise Malformed(f"{called} has subgraphs nested more than {DEEPEST} deep")
             _check_stored(body, f" in a subgraph of {node.op_type} {node.name!r}")
-            stack += [(inner, depth + 1) for inner in body.node]
+            stack += [(inner, depth + 1, factor) for inner, factor in _with_factors(body.node)]
+
+
+def _with_factors(nodes: Sequence[NodeProto]) -> Iterator[tuple[NodeProto, bool]]:
+    """Nodes, each with whether the numbers that it holds are factors: it multiplies, or hands them to one that does."""
+    factors = _factors(nodes)
+    for node in nodes:
+        held = node.op_type == "Constant" and not factors.isdisjoint(node.output)
+        yield node, held or node.op_type in _MULTIPLY
+
+
+def _factors(nodes: Iterable[NodeProto]) -> set[str]:
+    """The names of what is multiplied."""
+    return {name for node in nodes if node.op_type in _MULTIPLY for name in node.input}
 
 
 def _bodies(node: NodeProto) -> list[GraphProto]:
@@ -137,10 +154,10 @@ def _function_sizes(functions: Iterable[FunctionProto]) -> dict[_Key, int]:
             raise Malformed(f"the function {_called(key)} has the name of an operator of ONNX' own domain")
         if key in calls:
             raise Malformed(f"there are two functions {_called(key)}")
-        inner = list(_within(function.node, f"the function {_called(key)}"))
-        for node in inner:
-            _check_attributes(node, inside_function=True)
-        calls[key] = [_key(node) for node in inner]
+        calls[key] = []
+        for node, factor in _within(function.node, f"the function {_called(key)}"):
+            _check_attributes(node, inside_function=True, factor=factor)
+            calls[key].append(_key(node))
     sizes: dict[_Key, int] = {}
     for start in calls:
         _measure(start, calls, sizes)
@@ -177,7 +194,7 @@ def _called(key: _Key) -> str:
 # -- attributes and tensors ----------------------------------------------------------------------------------
 
 
-def _check_attributes(node: NodeProto, *, inside_function: bool) -> None:
+def _check_attributes(node: NodeProto, *, inside_function: bool, factor: bool) -> None:
     names: set[str] = set()
     for attribute in node.attribute:
         what = f"attribute {attribute.name!r} of {node.op_type} {node.name!r}"
@@ -188,12 +205,16 @@ def _check_attributes(node: NodeProto, *, inside_function: bool) -> None:
         if attribute.ref_attr_name and not inside_function:
             raise Malformed(f"{what} refers to an attribute of a function, but the node is in none")
         for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors):
-            _check_tensor(tensor, what)
+            _check_tensor(tensor, what, factor=factor)
+        if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
+            raise Malformed(f"{what} is sparse: store it dense")
+        if attribute.type in (AttributeProto.FLOAT, AttributeProto.FLOATS):
+            _check_numbers(np.array([attribute.f, *attribute.floats]), what, factor=factor)
 
 
 def _check_stored(graph: GraphProto, where: str = "") -> None:
     """See that a graph's stored tensors are well, and that no two of them have one name."""
-    factors = {name for node in graph.node if node.op_type in _MULTIPLY for name in node.input}
+    factors = _factors(graph.node)
     names: set[str] = set()
     for sparse in graph.sparse_initializer:
         raise Malformed(f"initializer {sparse.values.name!r}{where} is sparse: store it dense")
@@ -214,6 +235,10 @@ def _check_tensor(tensor: TensorProto, what: str, *, factor: bool = False) -> No
     except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
         reason = " ".join(str(error).split())
         raise Malformed(f"{what} with dims {list(tensor.dims)} cannot be read: {reason}") from None
+    _check_numbers(values, what, factor=factor)
+
+
+def _check_numbers(values: NDArray[Any], what: str, *, factor: bool) -> None:
     if not values.size or not is_float(values.dtype):
         return
     with np.errstate(invalid="ignore"):

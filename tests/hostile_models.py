@@ -173,6 +173,32 @@ def negative_variance() -> ModelProto:
     return network(behind=[node("BatchNormalization", names, ["t"])], **values)
 
 
+def attribute_filled(value: float) -> ModelProto:
+    """The classifier's alpha is a number."""
+    return changed(lambda m: found(m, "fc").attribute.append(helper.make_attribute("alpha", value)))
+
+
+def constant_factor(value: float) -> ModelProto:
+    """A Constant multiplies the layer's output by a number."""
+    held = node("Constant", [], ["c"], value_float=value)
+    return network(behind=[held, node("Mul", ["y", "c"], ["t"])])
+
+
+def constant_sparse() -> ModelProto:
+    """A Constant holds its shifts sparse."""
+    values, places = numpy_helper.from_array(np.float32([1.5])), numpy_helper.from_array(np.array([2]))
+    held = node("Constant", [], ["c"], sparse_value=helper.make_sparse_tensor(values, places, [6]))
+    return network(behind=[held, node("Add", ["y", "c"], ["t"])])
+
+
+def overflowing(name: str) -> ModelProto:
+    """Weights so large that the sums of a layer overflow, some before their terms cancel."""
+    model = network()
+    signs = np.sign(np.random.default_rng(0).normal(size=tuple(stored(model, name).dims)))
+    stored(model, name).CopyFrom(numpy_helper.from_array(np.float32(1e38 * signs), name))
+    return model
+
+
 def huge(op: str) -> ModelProto:
     """An operator in front of the output that makes an absurdly large tensor."""
     big = np.array([1 << 62], np.int64)

@@ -1,6 +1,6 @@
 """The public pass API: patterns, rules with declared effects, and the engine that executes the declarations."""
 
-from reptran_compiler.rewriting.application import Application, Case, Refused
+from reptran_compiler.rewriting.application import Application, Case, Overflows, Refused
 from reptran_compiler.rewriting.attempts import Tagged
 from reptran_compiler.rewriting.cost import Cost
 from reptran_compiler.rewriting.effects import preserves, reparametrises
@@ -25,6 +25,7 @@ __all__ = [
     "Match",
     "Mismatch",
     "NoSuchRule",
+    "Overflows",
     "PatternBuilder",
     "Refused",
     "Rule",

@@ -25,6 +25,8 @@ ROUNDING_STEPS = 16.0
 #: How many terms of a sum are not 0, on average, in the case that is held to so few steps.
 _SPARSE_TERMS = 8
 _POOL = 1_000_003
+#: Terms that sum up to no more than this many times themselves: a number that is closer to overflowing is huge.
+_LONG_SUM = 1024.0
 #: From which size on scalars of a region are large ones.
 _LARGE = 16.0
 
@@ -40,6 +42,10 @@ class Refused(Exception):
     def __init__(self, message: str, rule: Rule, application: Application | None = None) -> None:
         super().__init__(message)
         self.rule, self.application = rule, application
+
+
+class Overflows(Refused):
+    """What a rule read overflows for ordinary numbers: nobody can tell whether what it wrote is the same."""
 
 
 @dataclass
@@ -212,6 +218,7 @@ class Application:
 
         Raises:
             Refused: they are not.
+            Overflows: they are not, where the expected ones overflow.
         """
         if len(expected) != len(found):
             raise Refused(f"{self.place}: {len(expected)} tensors became {len(found)}", self.rule, self)
@@ -237,6 +244,10 @@ class Application:
             wrong = want != got
         if wrong.any():
             spot = tuple(int(i) for i in np.argwhere(wrong)[0])
+            if is_float(want.dtype) and _overflow(want, got, wrong):
+                root = self.match.root
+                words = f"{root.op_type} {root.name!r} gives {a[spot]:.7g} for ordinary numbers"
+                raise Overflows(f"{words}: what overflows cannot be verified", self.rule, self)
             raise Refused(
                 f"{self.place} breaks its declaration ({self.rule.effect.kind}): at {list(spot)} it should give "
                 f"{a[spot]:.7g} and gives {b[spot]:.7g}; {int(wrong.sum())} of {wrong.size} values differ",
@@ -287,6 +298,11 @@ def _step(values: Array) -> float:
     return float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else 2.0**-8
 
 
+def _largest(dtype: Any) -> float:
+    """The largest number of a floating type."""
+    return float(np.finfo(dtype).max) if np.dtype(dtype).kind == "f" else float(np.finfo(np.float32).max)
+
+
 def _close(want: Array, got: Array, steps: float) -> bool:
     """Whether arrays without infinities are equal up to rounding; False where a closer look is needed."""
     if np.array_equal(want, got):
@@ -296,6 +312,14 @@ def _close(want: Array, got: Array, steps: float) -> bool:
     with np.errstate(all="ignore"):
         distance, size = np.abs(want - got).max(initial=0), np.abs(want).max(initial=0)
     return bool(np.isfinite(size) and distance <= steps * _step(want) * float(size))
+
+
+def _overflow(want: Array, got: Array, wrong: Array) -> bool:
+    """Whether arrays differ nowhere but where sums in another order overflow."""
+    with np.errstate(invalid="ignore"):
+        huge = ~(np.abs(want.astype(np.float64)) < _largest(want.dtype) / _LONG_SUM)
+    lost = ~np.isfinite(got.astype(np.float64))
+    return bool(huge.any() and not (wrong & ~huge & ~lost).any())
 
 
 def nodes_made(application: Application, graph: Graph) -> list[Node]:
