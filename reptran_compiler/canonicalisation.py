@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from reptran_compiler.model import Constant, Graph, Node, Tensor, export_model, import_model
+from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable, bodies, captured, export_model, import_model
 from reptran_compiler.model.referred import Scratch
 from reptran_compiler.model.symbolic import symbolic
 from reptran_compiler.replication import Layers, binarised
@@ -69,7 +69,7 @@ def canonicalise(
 
     Raises:
         Refused: a rule broke its declaration.
-        Refusal: the model computes something else in every run.
+        Refusal: the model computes something else in every run, or weights of it in a subgraph.
     """
     feeds = [random_feeds(model, batch=batch, dims=dict(options.dims)) for batch in _CASES]
     graph = import_model(model, scratch)
@@ -85,6 +85,7 @@ def canonicalise(
     )
     layers = Layers(graph, facts, symbols)
     _see_repeatable(graph, facts)
+    _see_weights_stored(graph, facts)
     origins = {node.name: _origin(node.inputs[at]) for node in graph.nodes if (at := _weight(layers, node)) is not None}
     limit = TimeLimit(options.rule_seconds)
     engine = Engine(graph, facts, layers, options.check, paranoid=options.paranoid, limit=limit)
@@ -132,6 +133,46 @@ def _see_repeatable(graph: Graph, facts: Facts) -> None:
                 f"{node.op_type} {node.name!r} gives other values in every run, so that no result could be verified: "
                 "export the network in inference mode (model.eval())"
             )
+
+
+def _see_weights_stored(graph: Graph, facts: Facts) -> None:
+    """Raise `Refusal` where an If or a Loop makes the weights of a layer from stored tensors: bodies are kept, so that
+    the weights could not be rearranged."""
+    if not any(_has_body(node) for node in graph.nodes):
+        return
+    known = {tensor.name: tensor for tensor in graph.inputs}
+    known |= {tensor.name: tensor for node in graph.nodes for tensor in node.outputs}
+    for node in graph.nodes:
+        for tensor in node.inputs[:2] if node.op_type in ("Conv", "Gemm", "MatMul") else ():
+            maker = None if facts.constant(tensor) else _body_above(tensor, known, graph.inputs)
+            if maker is not None:
+                what = f"the weights of {node.op_type} {node.name!r} come from {maker.op_type} {maker.name!r}"
+                hint = "export the network with the weights themselves"
+                raise Refusal(f"{what}, which reads stored tensors alone: {hint}")
+
+
+def _body_above(tensor: Tensor, known: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Node | None:
+    """An operator with a body that a tensor is computed by; None where there is none, or where the tensor depends on
+    what is fed."""
+    fed = {id(each) for each in inputs}
+    found, stack, seen = None, [tensor], set[int]()
+    while stack:
+        here = stack.pop()
+        if id(here) in fed:
+            return None
+        maker: Node | None = here.inputs[0] if isinstance(here, Variable) and here.inputs else None
+        if maker is None or id(maker) in seen:
+            continue
+        seen.add(id(maker))
+        stack += maker.inputs
+        if maker.source is not None and _has_body(maker):
+            found = maker
+            stack += [known[name] for name in captured(maker.source) if name in known]
+    return found
+
+
+def _has_body(node: Node) -> bool:
+    return node.source is not None and bool(bodies(node.source))
 
 
 def _weight(layers: Layers, node: Node) -> int | None:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from command import compile_file
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 from small_networks import custom_operator, if_node, local_function, loop_node, network, norm_values
 
 FLAG = helper.make_tensor_value_info("flag", 9, [])
@@ -76,6 +76,16 @@ def with_softmax() -> ModelProto:
     return network(behind=[node("Softmax", ["y"], ["t"], axis=1)])
 
 
+def weights_of_an_if(layer: str, *inputs: ValueInfoProto) -> ModelProto:
+    """A layer's weights are what an If makes of stored ones, by a stored flag unless `inputs` has one."""
+    stored = {} if inputs else {"flag": np.array(True)}
+    model = network(inputs=inputs, two=TWO, **stored)
+    changed = next(each for each in model.graph.node if each.name == layer)
+    model.graph.node.insert(0, if_node(changed.input[1], "chosen"))
+    changed.input[1] = "chosen"
+    return model
+
+
 Make = Callable[[], ModelProto]
 
 REFUSED: dict[str, tuple[Make, Sequence[str], int, Sequence[str]]] = {
@@ -132,6 +142,8 @@ REFUSED: dict[str, tuple[Make, Sequence[str], int, Sequence[str]]] = {
         1,
         ("'loop'", "Loop", "--strict"),
     ),
+    "weights of an If": (lambda: weights_of_an_if("layer"), (), 1, ("the weights of Conv 'layer'", "If 'choice'")),
+    "a classifier of an If": (lambda: weights_of_an_if("fc"), (), 1, ("the weights of Gemm 'fc'", "If 'choice'")),
     "custom operator without a body": (
         lambda: network(behind=[custom_operator("y", "t")], domains=["acme"]),
         (),
@@ -215,6 +227,11 @@ def test_subgraphs_and_functions_outside_are_carried(
     assert done.code == 0, done.err
     assert make(*ends) in done.model.graph.node
     assert list(done.model.functions) == list(model.functions)
+
+
+def test_weights_that_an_input_chooses_are_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = compile_file(weights_of_an_if("layer", FLAG), tmp_path, capsys)
+    assert done.code == 1 and "no binary layer" in done.err
 
 
 @pytest.mark.parametrize("flags", [(), ("--strict",), ("--bn", "keep"), ("--fc", "fold")])
