@@ -20,7 +20,7 @@ from reptran_compiler.runtime import TensorFact, integer_values, random_feeds, t
 from reptran_compiler.transformation import Options, Refusal
 
 #: Batch sizes with which the effects of rules are executed.
-_CASES = (2, 1)
+CASES = (2, 1)
 #: How often the canonicalising rules go round, at most: rules may lay bare what earlier ones look for.
 _ROUNDS = 4
 
@@ -71,7 +71,7 @@ def canonicalise(
         Refused: a rule broke its declaration.
         Refusal: the model computes something else in every run, or weights of it in a subgraph.
     """
-    feeds = [random_feeds(model, batch=batch, dims=dict(options.dims)) for batch in _CASES]
+    feeds = [random_feeds(model, batch=batch, dims=dict(options.dims)) for batch in CASES]
     graph = import_model(model, scratch)
     graph.tidy()
     symbols = symbolic(model)

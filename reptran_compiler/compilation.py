@@ -13,6 +13,7 @@ from onnx import ModelProto
 from reptran_compiler import provenance
 from reptran_compiler.accounting import cost_violations, count_costs, layer_rows
 from reptran_compiler.annotations import carry_annotations
+from reptran_compiler.canonicalisation import CASES
 from reptran_compiler.choices import CHOICES, OUTPUT_CHOICES
 from reptran_compiler.errors import BadInput, NothingToDo, VerificationFailed
 from reptran_compiler.judging import Judgement, judge, spec_options
@@ -26,7 +27,7 @@ from reptran_compiler.qonnx import IntegerType, count_quantisers, integer_weight
 from reptran_compiler.reporting import Step, Summary, VerificationSummary, silent, to_json
 from reptran_compiler.runtime import CannotFeed, RuntimeFailure
 from reptran_compiler.sign_zero import plus_at_zero
-from reptran_compiler.trial import Trial, try_source
+from reptran_compiler.trial import Trial, refuses_a_batch, try_source
 from reptran_compiler.verification import CannotSpecify, specify
 from reptran_compiler.version import __version__
 
@@ -291,7 +292,7 @@ def transform_source(
     except CannotFeed as error:
         raise BadInput(f"the model's inputs cannot be fed: {error}") from None
     except RuntimeFailure as error:
-        if not trial.limited:
+        if not trial.limited and not refuses_a_batch(model, CASES, trial.dims):
             raise
         raise BadInput(
             "the batch axis is dynamic, but the model does not run with every batch: export it again, with a "

@@ -121,6 +121,11 @@ def try_source(
     raise BadInput(f"{failure}{hint}")
 
 
+def refuses_a_batch(model: ModelProto, sizes: Sequence[int], dims: Mapping[str, int]) -> bool:
+    """Whether a model that loads does not run at one of some batch sizes, with these sizes of its other axes."""
+    return len(_working(model, Session(model), sizes, dims)[0]) < len(sizes)
+
+
 def _trial(
     model: ModelProto,
     session: Session,

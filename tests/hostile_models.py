@@ -351,6 +351,13 @@ def batch(size: int) -> ModelProto:
     return model
 
 
+def squeezed() -> ModelProto:
+    """Every axis of size 1 is squeezed, as by `x.squeeze()`: with one image in the batch, the batch too."""
+    model = network(behind=[node("GlobalMaxPool", ["y"], ["m"]), node("Squeeze", ["m"], ["q"])], axes=np.array([2, 3]))
+    model.graph.node.insert(5, node("Unsqueeze", ["q", "axes"], ["t"]))
+    return model
+
+
 def attribute_twice() -> ModelProto:
     """The layer has two paddings."""
     return changed(lambda m: found(m, "layer").attribute.add().CopyFrom(found(m, "layer").attribute[0]))

@@ -89,6 +89,7 @@ REFUSED: dict[str, tuple[Make, Sequence[str]]] = {
         ("Unsupported model IR version: 999",),
     ),
     "no opset": (lambda: changed(lambda m: m.ClearField("opset_import")), ("does not say which opset",)),
+    "a batch of one refused": (hostile.squeezed, ("does not run with every batch", "Unsqueeze")),
     "strings for an input": (hostile.string_input, ("cannot be fed", "string")),
     "an image without a batch": (lambda: hostile.batch(-1), ("graph input 'x'", "negative")),
     **{
