@@ -358,6 +358,11 @@ def squeezed() -> ModelProto:
     return model
 
 
+def padded_by(word: str) -> ModelProto:
+    """The layer's automatic padding is a word."""
+    return changed(lambda m: found(m, "layer").attribute.append(helper.make_attribute("auto_pad", word)))
+
+
 def attribute_twice() -> ModelProto:
     """The layer has two paddings."""
     return changed(lambda m: found(m, "layer").attribute.add().CopyFrom(found(m, "layer").attribute[0]))

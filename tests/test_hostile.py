@@ -78,6 +78,7 @@ REFUSED: dict[str, tuple[Make, Sequence[str]]] = {
     "2^30 calls of functions": (lambda: hostile.doubling(30), (f"more than {MOST_NODES:,} nodes",)),
     "a function for an operator of ONNX": (lambda: hostile.with_function("ai.onnx"), ("'ai.onnx:Twice'", "own domain")),
     "an attribute twice": (hostile.attribute_twice, ("attribute 'pads' of Conv 'layer'", "twice")),
+    "a padding that there is not": (lambda: hostile.padded_by(""), ("'auto_pad' of Conv 'layer' is ''",)),
     "an attribute by reference": (
         lambda: changed(lambda m: setattr(found(m, "layer").attribute[0], "ref_attr_name", "p")),
         ("attribute 'pads' of Conv 'layer'", "refers"),
