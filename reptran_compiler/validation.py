@@ -6,6 +6,7 @@ here takes time linear in the size of the model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProt
 from reptran_compiler.errors import BadInput
 from reptran_compiler.model.referred import array_of
 from reptran_compiler.runtime import is_float
+from reptran_compiler.turns import certain_turns
 from reptran_compiler.verification import MalformedGraph
 from reptran_compiler.verification.protograph import ProtoGraph
 
@@ -23,6 +25,8 @@ from reptran_compiler.verification.protograph import ProtoGraph
 DEEPEST = 30
 #: How many nodes a model may have once its functions stand where they are called.
 MOST_NODES = 1 << 16
+#: How many turns a Loop may make that nothing ends before: it runs some tens of times while a model is verified.
+MOST_TURNS = 10_000
 
 #: Operators whose stored operands are factors: an infinite one makes NaN of a zero.
 _MULTIPLY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Mul", "Div", "BatchNormalization", "PRelu"})
@@ -42,11 +46,12 @@ def check_structure(model: ModelProto) -> None:
     """See that a model is well as a structure.
 
     It has outputs of different names, and nodes, but no more than `MOST_NODES` of them, functions counted where they
-    are called; subgraphs are nested no deeper than `DEEPEST`; stated types exist; functions do not call themselves, nor
-    stand for ONNX' own operators; the attributes of a node have names of their own, and values, of which the automatic
-    padding is one that exists; stored tensors have names of their own, hold as many elements as their dims say, and are
-    dense; they hold no NaN, and no infinity where they are factors, nor do the numbers of attributes; names and texts
-    are UTF-8; what a node of the main graph reads is made once, and none of them depends on itself.
+    are called; Loops make no more than `MOST_TURNS` turns, as far as the file says it; subgraphs are nested no deeper
+    than `DEEPEST`; stated types exist; functions do not call themselves, nor stand for ONNX' own operators; the
+    attributes of a node have names of their own, and values, of which the automatic padding is one that exists; stored
+    tensors have names of their own, hold as many elements as their dims say, and are dense; they hold no NaN, and no
+    infinity where they are factors, nor do the numbers of attributes; names and texts are UTF-8; what a node of the
+    main graph reads is made once, and none of them depends on itself.
 
     Raises:
         Malformed: it is not.
@@ -74,6 +79,11 @@ def check_structure(model: ModelProto) -> None:
     sizes = _function_sizes(model.functions)
     if sum(sizes.get(_key(node), 1) for node in nodes) > MOST_NODES:
         raise Malformed(f"the model has more than {MOST_NODES:,} nodes, those of functions counted at each call")
+    for loop, turns in certain_turns(model):
+        if turns > MOST_TURNS:
+            said = "does not end" if math.isinf(turns) else f"makes {int(turns):,} turns"
+            called = loop.name or " ".join(loop.output)
+            raise Malformed(f"Loop {called!r} {said}; Loops of up to {MOST_TURNS:,} turns are run")
     try:
         ProtoGraph(model)
     except MalformedGraph as error:

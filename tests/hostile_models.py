@@ -247,19 +247,48 @@ def _plain_branch(value: Any) -> Any:
     return helper.make_graph([helper.make_node("Neg", ["o2"], ["v"])], "other", [], [value])
 
 
-def endless_loop() -> ModelProto:
-    """A Loop without an end on the logits."""
+def looping(turns: int | None, *condition: NodeProto) -> ModelProto:
+    """A Loop on the logits.
+
+    Args:
+        turns: how many turns it makes; None for as many as it wants.
+        condition: what makes `on`, whether it goes on, from whether it did, `go`; it always does when absent.
+    """
     value = helper.make_tensor_value_info
     body = helper.make_graph(
-        [node("Identity", ["go"], ["on"]), node("Identity", ["s"], ["next"], name="step")],
+        [*(condition or (node("Identity", ["go"], ["on"]),)), node("Identity", ["state"], ["next"], name="step")],
         "body",
-        [value("turn", 7, []), value("go", 9, []), value("s", 1, None)],
+        [value("turn", 7, []), value("go", 9, []), value("state", 1, None)],
         [value("on", 9, []), value("next", 1, None)],
     )
-    model = network(turns=np.array(1 << 62))
+    model = network(turns=np.array(turns or 0))
     model.graph.node[-1].output[0] = "o2"
-    model.graph.node.append(node("Loop", ["turns", "", "o2"], ["o"], body=body))
+    model.graph.node.append(node("Loop", ["" if turns is None else "turns", "", "o2"], ["o"], body=body))
     return model
+
+
+def loop_in_loop(turns: int) -> ModelProto:
+    """A Loop that makes so many turns in each of as many turns."""
+    model = looping(turns)
+    outer = model.graph.node[-1].attribute[0].g
+    inner = node(
+        "Loop", ["turns", "", "state"], ["next"], name="inner", body=looping(turns).graph.node[-1].attribute[0].g
+    )
+    for value in (*inner.attribute[0].g.input, *inner.attribute[0].g.output):
+        value.name = f"{value.name}2"
+    for each in inner.attribute[0].g.node:
+        each.input[0], each.output[0] = f"{each.input[0]}2", f"{each.output[0]}2"
+    outer.node[-1].CopyFrom(inner)
+    return model
+
+
+def truth(value: bool) -> NodeProto:
+    """`on` is a Constant."""
+    return node("Constant", [], ["on"], value=numpy_helper.from_array(np.array(value)))
+
+
+#: `on` is computed: nobody knows what it will be.
+COMPUTED = (node("Not", ["go"], ["stop"]), node("Not", ["stop"], ["on"], name="again"))
 
 
 def recursive(*names: str) -> ModelProto:

@@ -21,7 +21,7 @@ from spelled import spelled
 
 from reptran_compiler.compiler import BadInput, compile_model
 from reptran_compiler.runtime import session
-from reptran_compiler.validation import MOST_NODES
+from reptran_compiler.validation import MOST_NODES, MOST_TURNS
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
@@ -75,6 +75,12 @@ REFUSED: dict[str, tuple[Make, Sequence[str]]] = {
     "an image without pixels": (lambda: hostile.huge_image(0), ("does not run", "'stem'", "{0,6}")),
     "a function that calls itself": (lambda: hostile.recursive("A"), ("'acme:A' calls itself",)),
     "functions in a circle": (lambda: hostile.recursive("A", "B", "C"), ("'acme:A' calls itself",)),
+    "2^20 turns": (lambda: hostile.looping(1 << 20), ("Loop 'loop' makes 1,048,576 turns", f"{MOST_TURNS:,}")),
+    "a Loop of Constants without an end": (
+        lambda: hostile.looping(None, hostile.truth(True)),
+        ("Loop 'loop' does not end",),
+    ),
+    "200 turns of 200 turns": (lambda: hostile.loop_in_loop(200), ("Loop 'inner' makes 40,000 turns",)),
     "2^30 calls of functions": (lambda: hostile.doubling(30), (f"more than {MOST_NODES:,} nodes",)),
     "a function for an operator of ONNX": (lambda: hostile.with_function("ai.onnx"), ("'ai.onnx:Twice'", "own domain")),
     "an attribute twice": (hostile.attribute_twice, ("attribute 'pads' of Conv 'layer'", "twice")),
@@ -111,6 +117,9 @@ COMPILED: dict[str, Make] = {
         behind=[helper.make_node("Gelu", ["y"], ["t"], domain="com.microsoft", name="gelu")], domains=["com.microsoft"]
     ),
     "30 subgraphs in one another": lambda: hostile.nested(30),
+    "500 turns": lambda: hostile.looping(500),
+    "30 turns of 30 turns": lambda: hostile.loop_in_loop(30),
+    "2^20 turns, of which one is made": lambda: hostile.looping(1 << 20, hostile.truth(False)),
     "300 nodes in a row": lambda: hostile.chain(300),
     "large weights": lambda: hostile.filled(3e38),
     "a negative variance": hostile.negative_variance,
@@ -191,7 +200,7 @@ def test_a_loop_without_an_end(
     waited: list[float] = []
     timer = session.threading.Timer
     monkeypatch.setattr(session.threading, "Timer", lambda *given: waited.append(given[0]) or timer(*given))
-    done = compile_file(hostile.endless_loop(), tmp_path, capsys)
+    done = compile_file(hostile.looping(1 << 62, *hostile.COMPUTED), tmp_path, capsys)
     assert done.code == 2 and "a Loop of it did not end" in done.err and done.written == ()
     assert waited == [0.2], "one size is tried, not every one"
 
