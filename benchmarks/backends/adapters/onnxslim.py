@@ -1,0 +1,18 @@
+"""onnxslim, and onnxruntime behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnxslim
+
+from benchmarks.backends.adapters import onnxruntime
+from benchmarks.backends.calling import Arrays, Run
+
+
+def prepare(file: Path, inputs: Arrays) -> Run:
+    """Simplify a model, and load the result."""
+    simplified = onnxslim.slim(onnx.load(file))
+    onnx.save(simplified, file.with_suffix(".onnxslim"))
+    return onnxruntime.prepare(file.with_suffix(".onnxslim"), inputs)
