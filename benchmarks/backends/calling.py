@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -14,6 +15,17 @@ Arrays = dict[str, Array]
 
 #: What an adapter's `prepare` gives: inputs by name to outputs in the graph's order.
 Run = Callable[[Arrays], list[Array]]
+
+
+def save(file: Path, arrays: Arrays) -> None:
+    """Write arrays by name into a file; `load` reads them."""
+    np.savez(file, allow_pickle=False, **arrays)
+
+
+def load(file: Path) -> Arrays:
+    """The arrays of a file."""
+    with np.load(file) as stored:
+        return {name: stored[name] for name in stored.files}
 
 
 class Refused(Exception):

@@ -8,11 +8,10 @@ import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks.backends.calling import Array
 from benchmarks.backends.catalogue import Backend
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +29,7 @@ class Answer:
         error: why it did not prepare or go on; "" where it did.
     """
 
-    outputs: list[NDArray[Any]] = field(default_factory=list)
+    outputs: list[Array] = field(default_factory=list)
     error: str = ""
 
 

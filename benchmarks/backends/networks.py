@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
+from benchmarks.backends.calling import Array, save
 from models.toolchains.fixtures import load
 from reptran_compiler.compiler import compile_model
 from reptran_compiler.model.writing import write_bytes
@@ -20,7 +19,7 @@ WAYS = ("tile", "concat", "expand")
 REACTNET = Path(__file__).resolve().parents[2] / "models" / "files" / "reactnet-tiny.onnx"
 
 #: The networks: one binarises by Sign, the other by `x >= 0`, and has binary linear layers, too.
-SOURCES = {"reactnet-tiny": REACTNET, "paddle/vgg": None}
+SOURCES: dict[str, Path | None] = {"reactnet-tiny": REACTNET, "paddle/vgg": None}
 
 #: Batch sizes that a file is run at, in this order, the model prepared once.
 BATCHES = {"static": (1,), "dynamic": (2, 3)}
@@ -41,7 +40,7 @@ class Network:
     name: str
     files: dict[str, dict[str, str]]
     inputs: dict[str, list[str]]
-    outputs: dict[str, list[NDArray[Any]]]
+    outputs: dict[str, list[Array]]
     margin: float
 
 
@@ -57,12 +56,14 @@ def networks(folder: Path) -> Iterator[Network]:
                 files[batch][way] = f"{stem}-{way}-{batch}.onnx"
                 write_bytes(form.SerializeToString(), str(folder / files[batch][way]))
         (spec,) = input_specs(written["tile"])
-        samples, margin = decided(written["tile"], spec.name, [int(size) for size in spec.shape[1:]])
+        samples, margin = decided(
+            written["tile"], spec.name, [size for size in spec.shape[1:] if isinstance(size, int)]
+        )
         inputs: dict[str, list[str]] = {batch: [] for batch in BATCHES}
-        outputs: dict[str, list[NDArray[Any]]] = {batch: [] for batch in BATCHES}
+        outputs: dict[str, list[Array]] = {batch: [] for batch in BATCHES}
         for batch, size in ((batch, size) for batch, sizes in BATCHES.items() for size in sizes):
             inputs[batch].append(f"{stem}-{size}.npz")
-            np.savez(folder / inputs[batch][-1], **{spec.name: samples[:size]})
+            save(folder / inputs[batch][-1], {spec.name: samples[:size]})
             outputs[batch] += run(written["tile"], {spec.name: samples[:size]}).values()
         yield Network(name, files, inputs, outputs, margin)
 
@@ -78,7 +79,7 @@ def fixed(model: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(result)
 
 
-def decided(model: onnx.ModelProto, name: str, shape: list[int], tries: int = 200) -> tuple[NDArray[Any], float]:
+def decided(model: onnx.ModelProto, name: str, shape: list[int], tries: int = 200) -> tuple[Array, float]:
     """Of random samples the three whose sign arguments stay farthest from zero, and how far that is."""
     drawn = np.random.default_rng(0).standard_normal((tries, *shape)).astype(np.float32)
     wanted = [node.input[0] for node in model.graph.node if node.op_type in ("Sign", "GreaterOrEqual")]

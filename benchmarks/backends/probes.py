@@ -8,6 +8,7 @@ import numpy as np
 from onnx import TensorProto, helper
 from onnx.onnx_ml_pb2 import NodeProto
 
+from benchmarks.backends.calling import save
 from reptran_compiler.model.writing import write_bytes
 
 #: The points: name and value.
@@ -43,5 +44,5 @@ def write(folder: Path) -> dict[str, str]:
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         files[spelling] = f"probe-{number}.onnx"
         write_bytes(model.SerializeToString(), str(folder / files[spelling]))
-    np.savez(folder / "points.npz", x=np.array(list(POINTS.values()), np.float32).reshape(shape))
+    save(folder / "points.npz", {"x": np.array(list(POINTS.values()), np.float32).reshape(shape)})
     return files

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from benchmarks.backends.calling import Array
 from benchmarks.backends.catalogue import Backend
 from benchmarks.backends.jobs import Answer, Answers
 from benchmarks.backends.networks import BATCHES, WAYS, Network
@@ -54,9 +55,8 @@ def _version(row: Row) -> list[str]:
     return [row.backend.name, f"`{row.backend.requirement}`", row.version or "not installed"]
 
 
-def _table(head: Sequence[str], rows: object) -> list[str]:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    assert hasattr(rows, "__iter__")
     return lines + [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
 
 
@@ -71,19 +71,26 @@ def _networks(rows: Sequence[Row], network: Network) -> list[str]:
     return _table(head, cells)
 
 
-def verdict(answer: Answer, expected: Sequence[np.ndarray]) -> str:
+def verdict(answer: Answer, expected: Sequence[Array]) -> str:
     """What became of one file, in a word or a message."""
     worst = 0.0
     for found, right in zip(answer.outputs, expected, strict=False):
         if found.shape != right.shape:
             return f"WRONG: shape {list(found.shape)} instead of {list(right.shape)}"
-        worst = max(worst, float(np.abs(found - right).max() / np.abs(right).max()))
+        worst = float(np.max([worst, np.abs(found - right).max() / np.abs(right).max()]))  # NaN stays NaN
     if not worst <= TOLERANCE:
         return f"WRONG: {worst:.1e}"
     if answer.error:
         ran = f"{worst:.0e}; the first batch size only: " if answer.outputs else "refused: "
         return ran + short(answer.error)
-    return f"{worst:.0e}"
+    return f"{worst:.0e}" if worst else "0"
+
+
+def sound(row: Row, known: Sequence[Network]) -> bool:
+    """Whether a backend ran every file of every network, and computed what it should."""
+    every = ((row.answers[network.name, batch], network.outputs[batch]) for network in known for batch in BATCHES)
+    verdicts = [verdict(answer, expected) for answers, expected in every for answer in answers.steps]
+    return not any(word in each for each in verdicts for word in ("WRONG", "refused", "only"))
 
 
 def short(message: str, length: int = 160) -> str:
@@ -103,18 +110,18 @@ def ratios(answers: Answers) -> list[str]:
     return [*cells, _quartiles(times[:, -1])]
 
 
-def _spread(times: np.ndarray, timed: Sequence[int], way: int) -> str:
+def _spread(times: Array, timed: Sequence[int], way: int) -> str:
     return _quartiles(times[:, list(timed).index(way)]) if way in timed else ""
 
 
-def _quartiles(values: np.ndarray) -> str:
+def _quartiles(values: Array) -> str:
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
     return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
 
 _PROBES = f"""\
-Each spelling alone in a file; what it gives for {", ".join(POINTS)} (1e-40 is denormal). Canonical are `Sign`, 0 at 0, and
-`GreaterOrEqual, Where`, +1 at 0.
+Each spelling alone in a file; what it gives for {", ".join(POINTS)} (1e-40 is denormal). The
+compiler writes `Sign`, 0 at 0, and `GreaterOrEqual, Where`, +1 at 0.
 """
 
 

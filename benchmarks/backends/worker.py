@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.backends.calling import Arrays, Run
+from benchmarks.backends.calling import Arrays, Run, load
 
 
 def main(adapter: str, folder: Path) -> None:
@@ -25,7 +25,7 @@ def main(adapter: str, folder: Path) -> None:
         print(json.dumps({"version": importlib.metadata.version(job["package"])}), file=answers)
         ready: dict[int, tuple[Run, Arrays]] = {}
         for number, step in enumerate(job["steps"]):
-            inputs = [_arrays(folder / name) for name in step["inputs"]]
+            inputs = [load(folder / name) for name in step["inputs"]]
             answer: dict[str, Any] = {"step": number, "ran": 0, "error": ""}
             try:
                 module = importlib.import_module(f"benchmarks.backends.adapters.{adapter}")
@@ -41,11 +41,6 @@ def main(adapter: str, folder: Path) -> None:
         if job["seconds"] and ready:
             print(json.dumps({"times": _times(list(ready.values()), job["seconds"])}), file=answers)
             print(json.dumps({"timed": list(ready)}), file=answers)
-
-
-def _arrays(file: Path) -> Arrays:
-    with np.load(file) as stored:
-        return {name: stored[name] for name in stored.files}
 
 
 def _times(ready: list[tuple[Run, Arrays]], seconds: float) -> list[list[float]]:

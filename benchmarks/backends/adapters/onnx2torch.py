@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-# torchvision's wheel does not load beside the CPU build of torch, and onnx2torch imports it; its operators are not used.
+# onnx2torch imports torchvision, whose wheel does not load beside the CPU build of torch; no operator of it is used.
 for _name in ("nms", "qnms"):
     torch.library.define(f"torchvision::{_name}", "(Tensor dets, Tensor scores, float threshold) -> Tensor")
 
