@@ -80,10 +80,10 @@ def verdict(answer: Answer, expected: Sequence[Array]) -> str:
         worst = float(np.max([worst, np.abs(found - right).max() / np.abs(right).max()]))  # NaN stays NaN
     if not worst <= TOLERANCE:
         return f"WRONG: {worst:.1e}"
-    if answer.error:
-        ran = f"{worst:.0e}; the first batch size only: " if answer.outputs else "refused: "
-        return ran + short(answer.error)
-    return f"{worst:.0e}" if worst else "0"
+    size = f"{worst:.0e}" if worst else "0"
+    if not answer.error:
+        return size
+    return (f"{size}; the first batch size only: " if answer.outputs else "refused: ") + short(answer.error)
 
 
 def sound(row: Row, known: Sequence[Network]) -> bool:
