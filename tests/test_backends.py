@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.backends.catalogue import BACKENDS, REQUIREMENTS
+from benchmarks.backends.catalogue import BACKENDS, REQUIREMENTS, Backend
 from benchmarks.backends.jobs import Answer, Answers, ask
 from benchmarks.backends.probes import PROBES, write
 from benchmarks.backends.report import ratios, short, verdict
@@ -17,7 +17,7 @@ ADAPTERS = REQUIREMENTS.parent / "adapters"
 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
-def test_a_backend_has_an_adapter_and_a_pinned_requirement(backend) -> None:  # type: ignore[no-untyped-def]
+def test_a_backend_has_an_adapter_and_a_pinned_requirement(backend: Backend) -> None:
     assert (ADAPTERS / f"{backend.name}.py").exists()
     assert backend.requirement.startswith(f"{backend.package}==")
     assert (REQUIREMENTS / f"{backend.room}.txt").read_text().startswith("# --python 3.")
