@@ -236,3 +236,48 @@ def test_affines_of_interleaved_copies_are_carried(last: str) -> None:
     result = compile_model(model, 2)
     assert result.verified
     assert not [note for note in result.summary.notes if note.startswith("u:")], "it is no boundary"
+
+
+def sorted_rows(read: str = "") -> ModelProto:
+    """Rows of the layer's map are sorted; its weights are 0.1 and -0.1, so that many sums are equal but for rounding.
+
+    Args:
+        read: whether what comes behind reads the sorted numbers alone, or their "places" as well.
+    """
+    behind = [helper.make_node("TopK", ["y", "six"], ["rows", "places"], name="sort", axis=3)]
+    behind.append(helper.make_node("Cast", ["places"], ["real"], name="cast", to=1))
+    behind.append(helper.make_node("Add", ["rows", "real" if read else "rows"], ["t"], name="add"))
+    weights = np.random.default_rng(0).choice([0.1, -0.1], (8, 8, 3, 3))
+    return network(SIGN, behind=behind if read else [behind[0], behind[2]], w=weights, six=np.array([6]))
+
+
+@pytest.mark.parametrize("read", ["", "places"])
+def test_places_of_what_is_sorted_are_choices(read: str) -> None:
+    """They jump where two numbers change places: they are fed behind, as the place of the largest is; the numbers
+    themselves are compared, and so is how they are sorted."""
+    assert compile_model(sorted_rows(read), 2).verified
+    made = transform(sorted_rows(read), Options())
+    spec = SpecOptions(beta=2)
+    assert check_law(made.canonical, made.result, spec).ok
+    for wrong in ("largest", "axis"):
+        broken = ModelProto.FromString(made.result.SerializeToString())
+        (sort,) = (node for node in broken.graph.node if node.op_type == "TopK")
+        kept = [each for each in sort.attribute if each.name != wrong]
+        del sort.attribute[:]
+        sort.attribute.extend([*kept, helper.make_attribute(wrong, {"largest": 0, "axis": 2}[wrong])])
+        assert not check_law(made.canonical, broken, spec).ok, wrong
+
+
+def test_copies_along_the_first_axis_are_interleaved() -> None:
+    """Features of all positions in front of the batch: the magnitudes of copies are put together there, too."""
+    turned = [
+        helper.make_node("Transpose", ["y"], ["last"], name="last", perm=[0, 2, 3, 1]),
+        helper.make_node("Flatten", ["last"], ["flat"], name="rows", axis=1),
+        helper.make_node("Transpose", ["flat"], ["columns"], name="turn", perm=[1, 0]),
+        helper.make_node("Mul", ["columns", "half"], ["scaled"], name="scale"),
+        helper.make_node("Transpose", ["scaled"], ["back"], name="return", perm=[1, 0]),
+        helper.make_node("Reshape", ["back", "image"], ["again"], name="image"),
+        helper.make_node("Transpose", ["again"], ["t"], name="first", perm=[0, 3, 1, 2]),
+    ]
+    model = network(SIGN, behind=turned, half=np.array(0.5), image=np.array([0, 6, 6, 8]))
+    assert layers(model) == ["layer"]

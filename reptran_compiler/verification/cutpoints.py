@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 
 import numpy as np
 from onnx import helper
@@ -19,7 +20,8 @@ from reptran_compiler.verification.protograph import NodeView, ProtoGraph, scala
 
 _COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"})
 _ROUNDINGS = frozenset({"Round", "Floor", "Ceil", "QuantizeLinear", "DynamicQuantizeLinear"})
-_CHOICES = frozenset({"ArgMax", "ArgMin", "Hardmax"})
+#: Choices, and which of their outputs says what was chosen; the numbers that TopK sorts do not jump.
+_CHOICES: Mapping[str, int] = MappingProxyType({"ArgMax": 0, "ArgMin": 0, "Hardmax": 0, "TopK": 1})
 _SHAPE_ONLY = frozenset({"Shape", "Size"})
 
 
@@ -56,6 +58,12 @@ class CutPoint:
     kind: CutKind
 
     @property
+    def inside(self) -> frozenset[str]:
+        """The tensors between the two sides, and the one behind: not what the last node computes besides."""
+        between = {name for node in self.nodes[:-1] for name in node.outputs}
+        return frozenset(between | {self.output})
+
+    @property
     def binarises(self) -> bool:
         """Whether what lies behind is +1 or -1 (or 0)."""
         return self.kind in (CutKind.SIGN, CutKind.SIGN_UP)
@@ -88,7 +96,9 @@ def find_cuts(graph: ProtoGraph, facts: Mapping[str, TensorFact], data: frozense
     for node in graph.nodes:
         if node.index not in claimed and node.outputs[0] in data and (kind := _jump(node, facts)):
             inputs = tuple(dict.fromkeys(name for name in node.inputs if name in data))
-            cuts[node.index] = CutPoint(node.outputs[0], inputs, (node,), kind)
+            place = _CHOICES.get(node.op, 0)
+            if place < len(node.outputs) and (output := node.outputs[place]):
+                cuts[node.index] = CutPoint(output, inputs, (node,), kind)
     return [cuts[node.index] for node in graph.nodes if node.index in cuts]
 
 

@@ -167,7 +167,7 @@ class _Run:
         found = find_cuts(new, self.new_facts, data)
         chosen = [cut for cut in found if cuts is None or cut.output in cuts]
         self.cuts = [cut for cut in chosen if cut.binarises or cut.output in old.maker]
-        inside = frozenset(name for cut in self.cuts for node in cut.nodes for name in node.outputs)
+        inside = frozenset(name for cut in self.cuts for name in cut.inside)
         bends = find_bends(new, self.new_facts, data, inside)
         self.bends = [bend for bend in bends if bend.output in old.maker and bend.inputs[0] in old.tensors]
         # What one cut makes and another reads is fed; the cut that makes it is tried on its own.
@@ -232,7 +232,7 @@ class _Run:
             random = generator(self.seed, name)
             feeds[name] = draw(self.old_facts[name], kind, random, observed.get(name))
         old_names, new_names = cut_names(self.old, kinds), cut_names(self.new, kinds)
-        inside = {name for cut in self.cuts for node in cut.nodes for name in node.outputs}
+        inside = {name for cut in self.cuts for name in cut.inside}
         # What is asked of onnxruntime is not fused with what lies around it.
         shared = self.shared if self.level is Level.DISABLE else [n for n in self.shared if n in self.required]
         names = [n for n in shared if n not in inside or (n in self.new.outputs and n not in kinds)]

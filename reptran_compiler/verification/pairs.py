@@ -53,9 +53,7 @@ class Pairs:
         self._data, self._facts = data, facts
         self._layers = {layer.output: layer for layer in spec.layers}
         self._chains = {name: layer for layer in spec.layers for name in layer.chain}
-        self.inside = frozenset(
-            name for cut in cuts for node in cut.nodes for name in node.outputs if name and name != cut.output
-        )
+        self.inside = frozenset(name for cut in cuts for name in cut.inside if name and name != cut.output)
         self._posts = {cut.output: cut for cut in cuts}
         self._order = {name: place for place, name in enumerate(self._names())}
         self.required = self._required(cuts)
