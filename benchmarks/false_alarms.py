@@ -26,6 +26,7 @@ import onnx
 import torch
 
 import models
+from benchmarks.journal import Journal
 from benchmarks.retyping import DTYPES, retyped
 from reptran_compiler.compilation import transform_source
 from reptran_compiler.errors import CompileError
@@ -237,6 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--paper", type=int, default=2, metavar="N", help="with images as in the paper (default: 2)")
     parser.add_argument("--dtype", default="float32", choices=DTYPES, help="of all numbers (default: float32)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="compilations at a time (default: 1)")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="where rows are kept, for a run that goes on")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where the table goes (default: stdout)")
     options = parser.parse_args(words)
     networks = options.networks.split(",")
@@ -245,14 +247,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"there is no {name!r}: choose from {', '.join(models.ZOO)}")
     command = " ".join(["python -m benchmarks.false_alarms", *words])
     todo = list(settings(networks, options.seeds, options.paper, options.dtype))
-    rows: list[Row] = []
-    start = time.perf_counter()
+    journal: Journal[Setting, Row] = Journal(options.resume)
+    rows = [journal.rows[each] for each in todo if each in journal.rows]
+    todo = [each for each in todo if each not in journal.rows]
+    known, start = len(rows), time.perf_counter()
     with ThreadPoolExecutor(options.jobs) as pool:
         for row in pool.map(run_apart, todo):
             rows.append(row)
-            left = (time.perf_counter() - start) / len(rows) * (len(todo) - len(rows)) / 60
+            journal.add(row.setting, row)
+            left = (time.perf_counter() - start) / (len(rows) - known) * (known + len(todo) - len(rows)) / 60
             state = f"{_title(row.setting)}: {row.seconds:.1f} s, {row.failure or 'ok'}"
-            print(f"{len(rows)}/{len(todo)} {state}; {left:.0f} min left", file=sys.stderr, flush=True)
+            print(f"{len(rows)}/{known + len(todo)} {state}; {left:.0f} min left", file=sys.stderr, flush=True)
             if options.output is not None:
                 # Whole after every row: an interrupted run keeps what it has.
                 write_bytes(table(rows, command).encode(), options.output)

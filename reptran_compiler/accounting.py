@@ -7,7 +7,7 @@ from typing import cast
 
 from onnx import ModelProto, NodeProto
 
-from reptran_compiler.costs import CannotCount, Comparison, LayerChange, LayerKind, Role, count
+from reptran_compiler.costs import CannotCount, Comparison, CostReport, LayerChange, LayerKind, Role, count
 from reptran_compiler.pipeline import LayerPlan, Options, Transformation
 from reptran_compiler.reporting import LayerRow
 from reptran_compiler.trial import Trial
@@ -42,11 +42,25 @@ def cost_violations(costs: Comparison | None, options: Options, moved: Mapping[s
 
 
 def _totals_kept(costs: Comparison, options: Options) -> bool:
-    """Whether totals are as scope `layer` promises; folding may turn statistics and scales into fewer numbers."""
-    if options.bn == "keep":
-        return costs.totals_equal
+    """Whether totals are as scope `layer` promises; folding may turn statistics and scales into fewer numbers.
+
+    Layers that share weights may each get their own: they are counted as often as they are read.
+    """
     before, after = costs.before, costs.after
-    return before.macs == after.macs and before.bops == after.bops and after.trainable <= before.trainable
+    shared = _shared_weights(before)
+    if options.bn == "keep" and not shared:
+        return costs.totals_equal
+    return before.macs == after.macs and before.bops == after.bops and after.trainable <= before.trainable + shared
+
+
+def _shared_weights(costs: CostReport) -> int:
+    """Elements of the weights that several layers read, counted for each of these layers but the first."""
+    seen: set[str] = set()
+    extra = 0
+    for layer in costs.layers:
+        extra += layer.weights if layer.parameter and layer.parameter in seen else 0
+        seen.add(layer.parameter)
+    return extra
 
 
 def layer_rows(

@@ -12,6 +12,7 @@ from reptran_compiler.runtime import TensorFact
 _REPEATING = ("Tile", "Expand")
 #: Shortcuts double channels by Concat of a map with itself: it counts where it reads the layer's own output.
 _BESIDE_ITSELF = "Concat"
+_LAYERS = ("Conv", "Gemm", "MatMul")
 #: What may stand between a layer and the repetition of its output, or restore its rank behind it.
 _CARRYING = frozenset(
     "Add Sub Mul Div BatchNormalization PRelu Identity Cast Unsqueeze Squeeze Reshape Transpose".split()
@@ -39,8 +40,9 @@ def may_repeat(model: ModelProto) -> bool:
 
 
 def find_repetition(model: ModelProto, binary: frozenset[str], facts: Mapping[str, TensorFact]) -> Repetition | None:
-    """The first binary layer whose output is repeated along its channels by Tile, Expand or Concat.
+    """The first layer whose output is repeated along its channels by Tile, Expand or Concat.
 
+    It is a binary layer, or one of real numbers whose input is repeated as well, as that of a drop-in layer is.
     Repetition along other axes (an upsampling) is none: what counts is a tensor of the layer's rank that has a
     multiple of its channels, with nothing but per-channel operators and changes of shape on the way.
 
@@ -53,8 +55,10 @@ def find_repetition(model: ModelProto, binary: frozenset[str], facts: Mapping[st
     for node in model.graph.node:
         for name in dict.fromkeys(node.input):
             readers.setdefault(name, []).append(node)
+    makers = {name: node for node in model.graph.node for name in node.output}
     for node in model.graph.node:
-        if node.name in binary:
+        drop_in = node.op_type in _LAYERS and _are_copies(node.input[0], makers)
+        if node.name in binary or drop_in:
             found = _repeated(node, readers, facts)
             if found is not None:
                 return found
@@ -84,6 +88,14 @@ def _repeated(
             elif node.op_type in _CARRYING:
                 pending.append((node.output[0], repeater))
     return None
+
+
+def _are_copies(name: str, makers: Mapping[str, NodeProto]) -> bool:
+    """Whether a tensor is another one repeated, in one of the three ways of `--repeat`."""
+    node = makers.get(name)
+    if node is not None and node.op_type == "Reshape":
+        node = makers.get(node.input[0])
+    return node is not None and (node.op_type in _REPEATING or _repeats_one(node))
 
 
 def _repeats_one(node: NodeProto) -> bool:

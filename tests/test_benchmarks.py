@@ -15,7 +15,7 @@ from onnx import ModelProto, numpy_helper  # noqa: E402
 from torch import nn  # noqa: E402
 
 import models  # noqa: E402
-from benchmarks import false_alarms, reactnet_a, sensitivity, speed, zoo  # noqa: E402
+from benchmarks import false_alarms, journal, reactnet_a, sensitivity, speed, zoo  # noqa: E402
 from benchmarks.agreement import agree  # noqa: E402
 from reptran_compiler import compile_model  # noqa: E402
 
@@ -168,3 +168,17 @@ def test_the_graph_of_the_speed_benchmark_compiles_and_verifies() -> None:
     result = compile_model(model, 2)
     assert result.verified
     assert len(model.graph.node) == 39
+
+
+def test_a_journal_keeps_rows_for_the_same_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that was not written whole is made again, and so are all where the code has changed."""
+    file = tmp_path / "rows"
+    kept: journal.Journal[int, str] = journal.Journal(file)
+    for key in range(3):
+        kept.add(key, f"row {key}")
+    assert journal.Journal[int, str](file).rows == {0: "row 0", 1: "row 1", 2: "row 2"}
+    file.write_bytes(file.read_bytes()[:-5])
+    assert journal.Journal[int, str](file).rows == {0: "row 0", 1: "row 1"}
+    monkeypatch.setattr(journal, "code_digest", lambda: "another")
+    assert journal.Journal[int, str](file).rows == {}
+    assert journal.Journal[int, str](None).rows == {}

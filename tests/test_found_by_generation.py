@@ -281,3 +281,32 @@ def test_copies_along_the_first_axis_are_interleaved() -> None:
     ]
     model = network(SIGN, behind=turned, half=np.array(0.5), image=np.array([0, 6, 6, 8]))
     assert layers(model) == ["layer"]
+
+
+def two_layers(second: str = "w") -> ModelProto:
+    """A layer, and a second one behind a Relu, with weights of the given name."""
+    behind = [
+        helper.make_node("Relu", ["y"], ["r"], name="relu"),
+        helper.make_node("Conv", ["r", second], ["t"], name="second", pads=[1] * 4),
+    ]
+    return network(SIGN, behind=behind, v=DRAW.normal(size=(8, 8, 3, 3)))
+
+
+@pytest.mark.parametrize("bn", ["fold", "keep"])
+def test_layers_that_share_weights_get_their_own(bn: str) -> None:
+    """Where one of them is left alone: more is stored then, with --scope layer as well."""
+    result = compile_model(two_layers(), 2, scope="layer", bn=bn, exclude=["^second$"])
+    assert result.verified
+    assert [layer.role for layer in result.summary.layers if layer.name in ("layer", "second")] == [
+        "repconv",
+        "boundary",
+    ]
+
+
+@pytest.mark.parametrize("repeat", ["tile", "concat", "expand"])
+def test_a_drop_in_layer_of_real_numbers_is_known_again(repeat: str) -> None:
+    """Its input is repeated and its output, though the binary layer was left alone and the metadata is lost."""
+    made = compile_model(two_layers("v"), 2, scope="layer", exclude=["^layer$"], repeat=repeat).model
+    del made.metadata_props[:]
+    with pytest.raises(NothingToDo, match="'second'"):
+        compile_model(made, 2)

@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks.generated.cases import draw_case
 from benchmarks.generated.sweep import Row, sweep
 from benchmarks.generated.table import ENOUGH, shortcomings, table
+from benchmarks.journal import Journal
 from reptran_compiler.model.writing import write_bytes
 
 #: The table is written whole after so many graphs: an interrupted run keeps what it has.
@@ -33,16 +34,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="graphs at a time (default: 1)")
     parser.add_argument("--only", type=int, metavar="SEED", help="this graph alone, with all that is wrong with it")
     parser.add_argument("--save", type=Path, metavar="FILE", help="with --only: where the graph goes")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="where rows are kept, for a run that goes on")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where the table goes (default: stdout)")
     options = parser.parse_args(words)
     if options.only is not None:
         return _only(options.only, options.save)
     command = shlex.join(["python", "-m", "benchmarks.generated", *words])
-    rows: list[Row] = []
-    start = time.monotonic()
-    for row in sweep(range(options.seed, options.seed + options.count), options.jobs):
+    journal: Journal[int, Row] = Journal(options.resume)
+    seeds = range(options.seed, options.seed + options.count)
+    rows = [journal.rows[seed] for seed in seeds if seed in journal.rows]
+    known, start = len(rows), time.monotonic()
+    for row in sweep([seed for seed in seeds if seed not in journal.rows], options.jobs):
         rows.append(row)
-        _tell(row, len(rows), options.count, time.monotonic() - start)
+        journal.add(row.seed, row)
+        _tell(row, len(rows) - known, options.count - known, time.monotonic() - start)
         if options.output is not None and (len(rows) % _EVERY == 0 or len(rows) == options.count):
             write_bytes(table(sorted(rows, key=_place), command).encode(), options.output)
     rows.sort(key=_place)

@@ -34,12 +34,12 @@ TICKETS: Mapping[int, tuple[str, ...]] = {
         "Gather of channels",
         "gate by the mean of channels",
         "gate by the largest channel",
-        "gain for each channel",
         "inner output: layer",
         "inner output: sign",
         "If on a wide map",
     ),
     6: (
+        "Slice of space, computed",
         "halving, shortcut: real",
         "Slice of channels, step 2",
         "Slice of channels, backwards",
@@ -74,11 +74,8 @@ TICKETS: Mapping[int, tuple[str, ...]] = {
         "reductions over channels",
     ),
     9: ("DepthToSpace",),
-    10: (
-        "halving, shortcut: AveragePool, Concat",
-        "BatchNormalization in training mode",
-    ),
-    11: ("CastLike",),
+    10: ("BatchNormalization in training mode",),
+    11: ("CastLike", "halving, shortcut: AveragePool, Concat"),
     12: (
         "Pad with axes",
         "LayerNormalization",
