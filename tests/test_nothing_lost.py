@@ -134,6 +134,18 @@ def test_an_annotation_that_is_a_word_names_no_tensor(tmp_path: Path, capsys: py
     assert found.model.graph.quantization_annotation[0] == model.graph.quantization_annotation[0]
 
 
+def test_an_annotation_may_name_what_the_source_has_not_either(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stays as it is."""
+    model = documented()
+    note = model.graph.quantization_annotation[0]
+    note.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value="gone")
+    done = compile_file(model, tmp_path, capsys)
+    assert done.code == 0, done.err
+    assert note in done.model.graph.quantization_annotation
+
+
 def test_stated_shapes_do_not_lie(done: Outcome) -> None:
     onnx.checker.check_model(done.model, full_check=True)
     inferred = onnx.shape_inference.infer_shapes(done.model, check_type=True, strict_mode=True, data_prop=True)

@@ -40,7 +40,7 @@ def check_kept(
         *_of_values(result, source),
         *_of_nodes(result, source),
         *_of_stored(result, source),
-        *_of_annotations(result),
+        *_of_annotations(result, source),
         *_unread(result, source),
         *_of_tensors(result, source, batches, dims),
     )
@@ -98,16 +98,14 @@ def _of_stored(result: ModelProto, source: ModelProto) -> Iterator[Failure]:
             yield _lost(tensor.name, "its documentation")
 
 
-def _of_annotations(result: ModelProto) -> Iterator[Failure]:
-    """Annotations of tensors, or with parameters, that there are not.
+def _of_annotations(result: ModelProto, source: ModelProto) -> Iterator[Failure]:
+    """Annotations of tensors, or with parameters, that there are not, but for what the source has not either.
 
     The value of a key like SCALE_TENSOR names a tensor; that of another is a word (qonnx' `finn_datatype`).
     """
     if not result.graph.quantization_annotation:
         return
-    stored = {tensor.name for tensor in result.graph.initializer}
-    known = stored | {value.name for value in result.graph.input}
-    known |= {name for node in result.graph.node for name in node.output}
+    known = _tensors(result) | (_annotated(source) - _tensors(source))
     for note in result.graph.quantization_annotation:
         if note.tensor_name not in known:
             yield Failure(note.tensor_name, "", "kept", "a quantization annotation of a tensor that is not there")
@@ -115,6 +113,18 @@ def _of_annotations(result: ModelProto) -> Iterator[Failure]:
             if entry.key.endswith("_TENSOR") and entry.value not in known:
                 detail = f"its quantization annotation's {entry.key} {entry.value!r} is not there"
                 yield Failure(note.tensor_name, "", "kept", detail)
+
+
+def _tensors(model: ModelProto) -> set[str]:
+    made = {name for node in model.graph.node for name in node.output}
+    return made | {each.name for each in (*model.graph.initializer, *model.graph.input)}
+
+
+def _annotated(model: ModelProto) -> set[str]:
+    """The names in a model's annotations."""
+    notes = model.graph.quantization_annotation
+    values = {entry.value for note in notes for entry in note.quant_parameter_tensor_names}
+    return values | {note.tensor_name for note in notes}
 
 
 def _unread(result: ModelProto, source: ModelProto) -> Iterator[Failure]:
