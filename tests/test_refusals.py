@@ -76,6 +76,22 @@ def with_softmax() -> ModelProto:
     return network(behind=[node("Softmax", ["y"], ["t"], axis=1)])
 
 
+def squeezed_features() -> ModelProto:
+    """`fc(pool(x).squeeze())`: with one image in the batch, features without a batch."""
+    model = network(**{"fc.w": np.random.default_rng(5).normal(size=(8, 5))})
+    del model.graph.node[-2:]
+    model.graph.node.extend([node("Squeeze", ["g"], ["f"]), node("MatMul", ["f", "fc.w"], ["o"], name="fc")])
+    return model
+
+
+def squeezed_logits() -> ModelProto:
+    """`conv(pool(x)).squeeze()`, which nobody reads any more."""
+    model = network(**{"fc.w": np.random.default_rng(5).normal(size=(5, 8, 1, 1))})
+    del model.graph.node[-2:]
+    model.graph.node.extend([node("Conv", ["g", "fc.w"], ["c"], name="fc"), node("Squeeze", ["c"], ["o"])])
+    return model
+
+
 def weights_of_an_if(layer: str, *inputs: ValueInfoProto) -> ModelProto:
     """A layer's weights are what an If makes of stored ones, by a stored flag unless `inputs` has one."""
     stored = {} if inputs else {"flag": np.array(True)}
@@ -142,6 +158,7 @@ REFUSED: dict[str, tuple[Make, Sequence[str], int, Sequence[str]]] = {
         1,
         ("'loop'", "Loop", "--strict"),
     ),
+    "a Squeeze of all axes": (squeezed_features, (), 1, ("Squeeze 'squeeze'", "the batch axis too")),
     "weights of an If": (lambda: weights_of_an_if("layer"), (), 1, ("the weights of Conv 'layer'", "If 'choice'")),
     "a classifier of an If": (lambda: weights_of_an_if("fc"), (), 1, ("the weights of Gemm 'fc'", "If 'choice'")),
     "custom operator without a body": (
@@ -227,6 +244,11 @@ def test_subgraphs_and_functions_outside_are_carried(
     assert done.code == 0, done.err
     assert make(*ends) in done.model.graph.node
     assert list(done.model.functions) == list(model.functions)
+
+
+def test_logits_may_be_squeezed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = compile_file(squeezed_logits(), tmp_path, capsys)
+    assert done.code == 0, done.err
 
 
 def test_weights_that_an_input_chooses_are_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

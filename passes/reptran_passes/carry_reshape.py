@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 from reptran_compiler.model import Constant, Graph, Tensor
 from reptran_compiler.replication import CARRIERS, Wide, as_ints, rebuilt, replicates, wide_operand
-from reptran_compiler.rewriting import Match, Tagged, rule
+from reptran_compiler.rewriting import CannotContinue, Match, Tagged, rule
 
 
 def _landing(m: Match) -> Wide:
@@ -62,6 +62,12 @@ class Flatten:
         return p.op("Flatten Squeeze Unsqueeze")
 
     def rewrite(m: Match, g: Graph) -> Tagged:
+        wide_operand(m)
+        ranks = {m.facts.source(m.root.outputs[0], case).rank for case in range(len(m.facts.cases))}
+        if len(ranks) > 1:
+            what = f"{m.root.op_type} {m.root.name!r} drops the batch axis too where the batch is 1"
+            hint = "name the axes that it shall drop (in PyTorch, x.flatten(1) for x.squeeze())"
+            raise CannotContinue(f"{what}: {hint}")
         return Tagged(m.root.outputs[0], _landing(m))
 
 
