@@ -33,6 +33,9 @@ _MULTIPLY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Mul", "Div", 
 _OWN = ("", "ai.onnx")
 #: What onnxruntime and shape inference understand alike.
 _PADDINGS = (b"NOTSET", b"SAME_UPPER", b"SAME_LOWER", b"VALID")
+_FLAGS = frozenset(
+    "allowzero ceil_mode count_include_pad keepdims noop_with_empty_axes training_mode transA transB".split()
+)
 
 #: What a function is called by: domain, name, overload.
 _Key = tuple[str, str, str]
@@ -48,10 +51,10 @@ def check_structure(model: ModelProto) -> None:
     It has outputs of different names, and nodes, but no more than `MOST_NODES` of them, functions counted where they
     are called; Loops make no more than `MOST_TURNS` turns, as far as the file says it; subgraphs are nested no deeper
     than `DEEPEST`; stated types exist; functions do not call themselves, nor stand for ONNX' own operators; the
-    attributes of a node have names of their own, and values, of which the automatic padding is one that exists; stored
-    tensors have names of their own, hold as many elements as their dims say, and are dense; they hold no NaN, and no
-    infinity where they are factors, nor do the numbers of attributes; names and texts are UTF-8; what a node of the
-    main graph reads is made once, and none of them depends on itself.
+    attributes of a node have names of their own, and values, of which the automatic padding is one that exists and
+    flags are 0 or 1; stored tensors have names of their own, hold as many elements as their dims say, and are dense;
+    they hold no NaN, and no infinity where they are factors, nor do the numbers of attributes; names and texts are
+    UTF-8; what a node of the main graph reads is made once, and none of them depends on itself.
 
     Raises:
         Malformed: it is not.
@@ -218,8 +221,10 @@ def _check_attributes(node: NodeProto, *, inside_function: bool, factor: bool) -
             raise Malformed(f"{what} refers to an attribute of a function, but the node is in none")
         for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors):
             _check_tensor(tensor, what, factor=factor)
-        given = attribute.name == "auto_pad" and node.domain in _OWN and not attribute.ref_attr_name
-        if given and attribute.s not in _PADDINGS:
+        given = node.domain in _OWN and not attribute.ref_attr_name
+        if given and attribute.name in _FLAGS and attribute.i not in (0, 1):
+            raise Malformed(f"{what} is {attribute.i}, which is neither 0 nor 1")
+        if given and attribute.name == "auto_pad" and attribute.s not in _PADDINGS:
             raise Malformed(f"{what} is {attribute.s.decode('utf-8', 'replace')!r}, which ONNX does not know")
         if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
             raise Malformed(f"{what} is sparse: store it dense")

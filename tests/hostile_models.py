@@ -392,6 +392,11 @@ def padded_by(word: str) -> ModelProto:
     return changed(lambda m: found(m, "layer").attribute.append(helper.make_attribute("auto_pad", word)))
 
 
+def flagged(value: int) -> ModelProto:
+    """The classifier's flag whether its weights are transposed is a number."""
+    return changed(lambda m: setattr(found(m, "fc").attribute[0], "i", value))
+
+
 def attribute_twice() -> ModelProto:
     """The layer has two paddings."""
     return changed(lambda m: found(m, "layer").attribute.add().CopyFrom(found(m, "layer").attribute[0]))

@@ -85,6 +85,7 @@ REFUSED: dict[str, tuple[Make, Sequence[str]]] = {
     "a function for an operator of ONNX": (lambda: hostile.with_function("ai.onnx"), ("'ai.onnx:Twice'", "own domain")),
     "an attribute twice": (hostile.attribute_twice, ("attribute 'pads' of Conv 'layer'", "twice")),
     "a padding that there is not": (lambda: hostile.padded_by(""), ("'auto_pad' of Conv 'layer' is ''",)),
+    "a flag that is no flag": (lambda: hostile.flagged(-(1 << 31)), ("'transB' of Gemm 'fc' is -2147483648", "nor 1")),
     "an attribute by reference": (
         lambda: changed(lambda m: setattr(found(m, "layer").attribute[0], "ref_attr_name", "p")),
         ("attribute 'pads' of Conv 'layer'", "refers"),
