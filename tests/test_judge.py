@@ -172,6 +172,29 @@ def test_wide_graph_outputs_are_means(beta: int) -> None:
     assert report.failures[0].tensor == "one.act"
 
 
+def _with_stem_output(model: ModelProto, operator: str, *, wide: bool) -> ModelProto:
+    """A model with another output: where the stem's output, which may be wide, is `Less` or `Greater` than a number."""
+    made = "dark/wide" if wide else "dark"
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.1), "tenth"))
+    model.graph.node.append(helper.make_node(operator, ["stem.bn", "tenth"], [made], name="dark"))
+    if wide:
+        model.graph.initializer.append(numpy_helper.from_array(np.arange(12), "first"))
+        model.graph.node.append(helper.make_node("Gather", [made, "first"], ["dark"], axis=1))
+    model.graph.output.append(helper.make_tensor_value_info("dark", TensorProto.BOOL, None))
+    return model
+
+
+@pytest.mark.parametrize("bug", ["", "row blocks reversed", "copies swapped", "stem interleaved"])
+def test_booleans_of_a_stem_may_be_outputs(bug: str) -> None:
+    """The copies of a stem are equal, so that their booleans have a mean; copies that are fed apart have none."""
+    source = _with_stem_output(plain(), "Less", wide=False)
+    report = check_law(source, _with_stem_output(replicate(plain(), 2, bug), "Less", wide=True), SpecOptions(2))
+    assert report.ok is (not bug), [str(failure) for failure in report.failures]
+    assert report.coverage.compared == report.coverage.required
+    report = check_law(source, _with_stem_output(replicate(plain(), 2), "Greater", wide=True), SpecOptions(2))
+    assert [failure.tensor for failure in report.failures] == ["dark"]
+
+
 def test_an_interface_that_changed_is_the_first_failure() -> None:
     result = replicate(plain(), 2)
     result.graph.output[0].name = "scores"

@@ -251,19 +251,29 @@ class BatchRun:
         feed = self._fed_tensors()
         if self.misshapen & feed:
             return
-        source, options = self.judge.source, self.judge.options
-        try:
-            spec = build_specification(source, options, self.facts, cuts=self.all_cuts, feed=frozenset(feed))
-        except UnequalIntegers:
-            spec = build_specification(
-                source, options, self.facts, cuts=self.all_cuts, feed=frozenset(feed), tie_integers=True
-            )
+        spec = self._cut_specification(frozenset(feed))
         names = {name: self.pairs.name_in_result(name) for name in feed}
         computed = cut_names(self.result, names.values())
         spec_feeds, result_feeds = self._values(spec, names)
         fed = (spec_feeds, result_feeds)
         for pairs in portions(self._comparisons(spec, computed), self._size):
             self._compare_some(pairs, spec, computed, fed)
+
+    def _cut_specification(self, feed: frozenset[str]) -> Specification:
+        """S, cut, each copy fed on its own. Where that makes integers unequal whose mean is needed, equal integers are
+        fed with one array, then what those integers depend on."""
+        source, tied = self.judge.source, frozenset[str]()
+        integers = frozenset(name for name in feed if not is_float(self.fact(name).dtype))
+        while True:
+            try:
+                return build_specification(
+                    source, self.judge.options, self.facts, cuts=self.all_cuts, feed=feed, tied=tied
+                )
+            except UnequalIntegers as error:
+                more = tied | (integers if not tied >= integers else feed & source.above(error.tensor))
+                if more == tied:
+                    raise
+                tied = more
 
     def _size(self, pair: _Comparison) -> int:
         """Bytes of a pair, of both graphs together."""

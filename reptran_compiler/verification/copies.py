@@ -29,7 +29,15 @@ class CannotSpecify(Exception):
 
 
 class UnequalIntegers(CannotSpecify):
-    """A mean is asked for of copies of integers or booleans that are not one tensor."""
+    """A mean is asked for of copies of integers or booleans that are not one tensor.
+
+    Attributes:
+        tensor: the tensor of the source.
+    """
+
+    def __init__(self, node: str, reason: str, tensor: str) -> None:
+        super().__init__(node, reason)
+        self.tensor = tensor
 
 
 class Boundary(Exception):

@@ -210,6 +210,16 @@ class ProtoGraph:
         part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         return part
 
+    def above(self, name: str) -> frozenset[str]:
+        """A tensor and every one that it is computed from."""
+        found, pending = set[str](), [name]
+        while pending:
+            here = pending.pop()
+            if here not in found:
+                found.add(here)
+                pending += self.maker[here].reads if here in self.maker else ()
+        return frozenset(found)
+
     def shell(self, name: str) -> ModelProto:
         """An empty model with this one's opsets and functions; initializers need not be inputs in it."""
         version = max(self.model.ir_version, _FREE_INITIALIZERS)

@@ -116,7 +116,7 @@ def build_specification(
     *,
     cuts: tuple[CutPoint, ...] = (),
     feed: frozenset[str] = frozenset(),
-    tie_integers: bool = False,
+    tied: frozenset[str] = frozenset(),
 ) -> Specification:
     """Build S.
 
@@ -128,12 +128,11 @@ def build_specification(
             depend on the run's batch size.
         cuts: the source's cuts. They tell which tensors are binarised, for the means in front of boundaries.
         feed: tensors (and `T/mean`) whose readers shall read fresh graph inputs instead, one for each copy.
-        tie_integers: feed all copies of an integer or boolean tensor with one input, where they are known to
-            be equal.
+        tied: tensors whose copies are fed with one input for all, where they are known to be equal.
 
     Raises:
         CannotSpecify: the law does not say what a node becomes.
-        UnequalIntegers: a mean of integers that differ between copies is needed; `tie_integers` may help.
+        UnequalIntegers: a mean of integers that differ between copies is needed; `tied` may help.
     """
     roles = None
     if options.scope == "layer":
@@ -151,7 +150,7 @@ def build_specification(
         per_copy=options.per_copy,
         narrow_roles=roles,
         feed=feed,
-        tie_integers=tie_integers,
+        tied=tied,
     )
     walk.run()
     feeds = tuple(FedTensor(name, tensor, copy) for name, tensor, copy in walk.feeds)

@@ -43,7 +43,7 @@ class SpecificationWalk:
         per_copy: operator types without a rule that act on each copy alone.
         narrow_roles: for scope `layer`, the role of each layer by node name: maps stay narrow.
         feed: tensors whose readers read fresh graph inputs.
-        tie_integers: one fresh input for all copies of integers that are known to be equal.
+        tied: tensors that have one fresh input for all copies, where they are known to be equal.
 
     Attributes:
         computed: where the copies of each tensor are computed.
@@ -65,7 +65,7 @@ class SpecificationWalk:
         per_copy: frozenset[str] = frozenset(),
         narrow_roles: Mapping[str, LayerRole] | None = None,
         feed: frozenset[str] = frozenset(),
-        tie_integers: bool = False,
+        tied: frozenset[str] = frozenset(),
     ) -> None:
         self.graph = graph
         self.beta = beta
@@ -79,7 +79,7 @@ class SpecificationWalk:
         self._cuts = {cut.output: cut for cut in cuts if cut.binarises}
         self._exclude, self._include = exclude, include
         self._narrow_roles = narrow_roles
-        self._feed, self._tie = feed, tie_integers
+        self._feed, self._tied = feed, tied
         self._near = near_inputs(graph)
         self._before = before_layers(graph)
         self._rules = {**dict.fromkeys(per_copy, elementwise), **rules()}
@@ -300,7 +300,8 @@ class SpecificationWalk:
             if copies.equal:
                 self._means[name] = copies.names[0]
             elif not is_float(self.dtype(name)):
-                raise UnequalIntegers(node.name, f"it needs the mean of {name!r}, whose copies are unequal integers")
+                reason = f"it needs the mean of {name!r}, whose copies are unequal integers"
+                raise UnequalIntegers(node.name, reason, name)
             else:
                 self._means[name] = self.emit.mean(copies.names, self.dtype(name), f"{name}@mean")
             if label not in self.graph.tensors and label not in self.computed:
@@ -317,7 +318,7 @@ class SpecificationWalk:
         if not copies.wide or copies.equal:
             made = copies.names[0]
         elif not is_float(self.dtype(name)):
-            raise UnequalIntegers(name, "it is a graph output whose copies are unequal integers")
+            raise UnequalIntegers(name, "it is a graph output whose copies are unequal integers", name)
         else:
             made = self.emit.mean(copies.names, self.dtype(name), f"{name}@output")
         self.emit.nodes.append(onnx.helper.make_node("Identity", [made], [name], name=f"{name}@identity"))
@@ -325,7 +326,7 @@ class SpecificationWalk:
     # Emitting.
 
     def _fed(self, name: str, copies: Copies) -> Copies:
-        single = not copies.wide or (self._tie and copies.equal and not is_float(self.dtype(name)))
+        single = not copies.wide or (name in self._tied and copies.equal)
         names = []
         for copy in range(1 if single else self.beta):
             fed = self.emit.fresh(f"{name}@fed" if single else f"{name}@fed{copy}")
