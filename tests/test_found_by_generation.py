@@ -11,7 +11,7 @@ from onnx import ModelProto, NodeProto, helper
 from small_networks import SIGN, if_node, loop_node, network
 
 from reptran_compiler import compile_model
-from reptran_compiler.compiler import NothingToDo, Refusal
+from reptran_compiler.compiler import NothingToDo, Refusal, VerificationFailed
 from reptran_compiler.pipeline import Options, transform
 from reptran_compiler.runtime import random_feeds, tensor_facts
 from reptran_compiler.verification import SpecOptions, check_law
@@ -310,3 +310,22 @@ def test_a_drop_in_layer_of_real_numbers_is_known_again(repeat: str) -> None:
     del made.metadata_props[:]
     with pytest.raises(NothingToDo, match="'second'"):
         compile_model(made, 2)
+
+
+@pytest.mark.parametrize("kind", ["InstanceNormalization", "Tanh"])
+def test_what_makes_much_of_a_rounding_is_fed(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A normalisation of what is nearly constant, and small numbers made of large ones: what they read is compared,
+    and they compute with numbers that are not ill-conditioned."""
+    away = 9e5 * (np.arange(8) > 0)
+    stored = {"scale": 2.7 * np.ones(8), "bias": 9e5 - 2 * away, "zeros": np.zeros(8), "ones": np.ones(8)}
+    norm = node("BatchNormalization", ["e", "scale", "bias", "zeros", "ones"], "p")
+    behind = [node("Elu", ["y"], "e"), norm, node("Add", ["p", "away"], "q")]
+    if kind == "Tanh":
+        behind += [node("Tanh", ["q"], "h"), node("Add", ["h", "q"], "t")]
+    else:
+        behind += [node("InstanceNormalization", ["q", "ones", "zeros"], "t")]
+    model = network(behind=behind, away=away.reshape(1, 8, 1, 1), **stored)
+    assert compile_model(model, 2).verified
+    monkeypatch.setattr("reptran_compiler.verification.bends._AMPLIFIES", frozenset())
+    with pytest.raises(VerificationFailed):
+        compile_model(model, 2)

@@ -25,7 +25,7 @@ from reptran_compiler.runtime import (
     tensor_facts,
     tolerance,
 )
-from reptran_compiler.verification.bends import deadening, find_bends, layer_inputs
+from reptran_compiler.verification.bends import amplified, deadening, find_bends, layer_inputs
 from reptran_compiler.verification.copies import CannotSpecify, UnequalIntegers
 from reptran_compiler.verification.cutpoints import OBSERVED, CutKind, CutPoint, data_tensors, find_cuts
 from reptran_compiler.verification.cutting import cut_model, cut_names, prune
@@ -335,6 +335,7 @@ class BatchRun:
                 wanted.add(layer.tail)
         wanted.update(deadening(self.bends))
         wanted.update(layer_inputs(self.judge.source, self.facts, self.cuts))
+        wanted.update(amplified(self.judge.source, self.facts))
         makers = {node.name: node for node in self.judge.source.nodes}
         for node in self.spec.boundaries if tiled else ():
             outputs = [name for name in makers[node].outputs if name in alive and self.pairs.expected(name).wide]

@@ -1,7 +1,8 @@
 """What random values may never reach: the far side of a bound or a slope, and a layer behind dead channels.
 
 An operator that bends (Clip, PRelu, Max with a constant) is tried on its own, on both sides of each of its numbers.
-What lies behind a Relu or Clip is fed, and what layers read, so that no parameter goes unread where a channel is 0.
+What lies behind a Relu or Clip is fed, and what layers read, so that no parameter goes unread where a channel is 0;
+and what normalisations read, which make much of a rounding, where little is left of a difference of large numbers.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ _BENT = frozenset(
 
 #: Those behind which a channel may be 0 whatever is fed.
 _DEADENS = frozenset("Clip HardSigmoid HardSwish Max Min Relu Shrink ThresholdedRelu".split())
+#: Operators that divide by how far numbers are apart, or that make small numbers of large ones.
+_AMPLIFIES = frozenset(
+    "Erf GroupNormalization InstanceNormalization LayerNormalization LpNormalization MeanVarianceNormalization "
+    "RMSNormalization Sigmoid Softsign Tanh".split()
+)
 _MOVERS = frozenset(
     "Concat DepthToSpace Expand Flatten Gather Identity MaxPool Pad Reshape Slice SpaceToDepth Split Squeeze Transpose "
     "Unsqueeze".split()
@@ -70,3 +76,16 @@ def layer_inputs(graph: ProtoGraph, facts: Mapping[str, TensorFact], cuts: Itera
             if all(is_layer(graph, reader) for reader in graph.readers[name]):
                 found[name] = None
     yield from found
+
+
+def amplified(graph: ProtoGraph, facts: Mapping[str, TensorFact]) -> Iterator[str]:
+    """The computed tensors of real numbers that operators read which amplify rounding, each once.
+
+    Args:
+        graph: the graph.
+        facts: shape and dtype of its tensors.
+    """
+    for name, maker in graph.maker.items():
+        reading = any(each.op in _AMPLIFIES and each.inputs[0] == name for each in graph.readers.get(name, ()))
+        if reading and maker.outputs[0] == name and name in facts and is_float(facts[name].dtype):
+            yield name

@@ -31,7 +31,7 @@ from reptran_compiler.runtime import (
     tensor_facts,
     tolerance,
 )
-from reptran_compiler.verification.bends import deadening, find_bends, layer_inputs
+from reptran_compiler.verification.bends import amplified, deadening, find_bends, layer_inputs
 from reptran_compiler.verification.cutpoints import OBSERVED, CutKind, CutPoint, data_tensors, find_cuts
 from reptran_compiler.verification.cutting import cut_model, cut_names, prune
 from reptran_compiler.verification.drawing import draw
@@ -222,7 +222,7 @@ class _Run:
     def compare(self) -> None:
         """Cut both, feed both the same, compare."""
         kinds: dict[str, CutKind | None] = {cut.output: cut.kind for cut in self.cuts if cut.output in self.old.maker}
-        read = layer_inputs(self.new, self.new_facts, self.cuts)
+        read = [*layer_inputs(self.new, self.new_facts, self.cuts), *amplified(self.new, self.new_facts)]
         kinds.update({name: CutKind.BEND for name in deadening(self.bends)})
         kinds.update({name: None for name in read if name in self.old.maker and name not in kinds})
         jumps = [name for name, kind in kinds.items() if kind in OBSERVED]
