@@ -12,7 +12,9 @@ from command import Outcome, compile_file
 from onnx import ModelProto, NodeProto, TensorAnnotation, helper, numpy_helper
 from small_networks import custom_operator, local_function, network, norm_values
 
+from reptran_compiler.compiler import compile_model
 from reptran_compiler.runtime import probe, random_feeds
+from reptran_compiler.verification import check_kept
 
 
 def documented() -> ModelProto:
@@ -118,6 +120,20 @@ def test_shapes_that_stay_true_are_stated_with_their_documentation(done: Outcome
     before = {value.name: value for value in documented().graph.value_info}
     after = {value.name: value for value in done.model.graph.value_info}
     assert after == {name: before[name] for name in ("a", "raw")}, "the stem's output stays narrow, y is wide"
+
+
+def test_a_stated_shape_that_is_lost_is_noticed() -> None:
+    """Unless the tensor is a graph output, which states its shape itself."""
+    source = documented()
+    source.graph.value_info.append(source.graph.output[0])
+    result = compile_model(source, 2).model
+    assert not check_kept(result, source)
+    for name, noticed in (("a", True), ("raw", True), ("o", False)):
+        (at,) = (place for place, value in enumerate(result.graph.value_info) if value.name == name)
+        less = ModelProto()
+        less.CopyFrom(result)
+        del less.graph.value_info[at]
+        assert [failure.tensor for failure in check_kept(less, source)] == [name] * noticed
 
 
 def test_annotations_of_what_kept_its_shape_stay(done: Outcome) -> None:

@@ -32,18 +32,23 @@ def binarised(source: str, to: str, name: str = "where") -> list[NodeProto]:
     ]
 
 
-def quantised(scale: Any = 0.25, zero: float = 0.0, low: float = -8.0, high: float = 7.0) -> ModelProto:
-    """A stem whose output passes a quantiser of 4 bits, written out."""
-    nodes = [
-        helper.make_node("Div", ["a", "scale"], ["q1"], name="q/1"),
+def quantiser(source: str, to: str) -> list[NodeProto]:
+    """A quantiser, written out; reads `scale`, `shift`, `low` and `high`."""
+    return [
+        helper.make_node("Div", [source, "scale"], ["q1"], name="q/1"),
         helper.make_node("Add", ["q1", "shift"], ["q2"], name="q/2"),
         helper.make_node("Clip", ["q2", "low", "high"], ["q3"], name="q/3"),
         helper.make_node("Round", ["q3"], ["q4"], name="q/4"),
         helper.make_node("Sub", ["q4", "shift"], ["q5"], name="q/5"),
-        helper.make_node("Mul", ["q5", "scale"], ["q"], name="q/6"),
+        helper.make_node("Mul", ["q5", "scale"], [to], name="q/6"),
     ]
+
+
+def quantised(scale: Any = 0.25, zero: float = 0.0, low: float = -8.0, high: float = 7.0) -> ModelProto:
+    """A stem whose output passes a quantiser of 4 bits."""
     numbers = {"scale": scale, "shift": zero, "low": low, "high": high}
-    return network(*nodes, *binarised("q", "s"), **ONES, **{k: np.float32(v) for k, v in numbers.items()})
+    stored = {name: np.float32(value) for name, value in numbers.items()}
+    return network(*quantiser("a", "q"), *binarised("q", "s"), **ONES, **stored)
 
 
 def kinds(model: ModelProto) -> Counter[str]:
@@ -176,6 +181,27 @@ def test_what_a_subgraph_or_function_reads_stays() -> None:
     model = network(*binarised("a", "s"), **ONES, behind=behind, functions=[local_function()], domains=["acme"])
     made = compile_model(model, 2, emit="qonnx")
     assert made.verified and kinds(made.model) == {"BipolarQuant": 1}
+
+
+def test_a_shape_is_stated_once_and_of_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not of a graph output, whose shape qonnx refuses to read twice, nor of the steps inside of a quantiser."""
+    numbers = {"scale": np.float32(0.25), "shift": np.float32(0), "low": np.float32(-8), "high": np.float32(7)}
+    model = network(*binarised("a", "s"), **ONES, **numbers)
+    model.graph.node[0].input[0] = "q"
+    nodes = [*quantiser("x", "q"), *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model = onnx.shape_inference.infer_shapes(model)
+    model.graph.value_info.append(model.graph.output[0])
+    found = {}
+    for emit in ("onnx", "qonnx"):
+        done = compile_file(model, tmp_path, capsys, "--emit", emit)
+        assert done.code == 0, done.err
+        assert verify_main([str(tmp_path / "in.onnx"), str(tmp_path / "out.onnx")]) == 0
+        found[emit] = {value.name for value in done.model.graph.value_info}
+    assert {"q", "q4", "o"} <= found["onnx"], "what the compiler does not change stays"
+    made = {name for node in done.model.graph.node for name in node.output}
+    assert found["qonnx"] == found["onnx"] & made - {"o"} and "q4" not in made
 
 
 def test_no_operator_reads_a_tensor_twice() -> None:

@@ -37,7 +37,8 @@ def qonnx_operators(
     `Where(x >= 0, 1, -1)` becomes BipolarQuant, and so does `Sign` of stored numbers none of which is 0.
     `(round(clip(x / s + z)) - z) * s` becomes Quant where the bounds are those of an integer type. What holds signs has
     that stated (BIPOLAR, as the `finn_datatype` of a quantization annotation). An operator that reads a tensor twice
-    reads an Identity of it the second time: qonnx renames only the first of equal inputs.
+    reads an Identity of it the second time: qonnx renames only the first of equal inputs. value_info is kept of what
+    nodes still make, graph outputs apart: qonnx refuses a shape that is stated twice.
 
     Args:
         model: a model in ONNX' own operators; it is not changed.
@@ -55,7 +56,7 @@ def qonnx_operators(
 
 
 def read_back(written: ModelProto, original: ModelProto) -> ModelProto:
-    """What a reader makes of a model that was written, the tensors inside of its quantisers called as they were.
+    """What a reader makes of a model that was written, what its quantisers hold inside called and stated as before.
 
     Args:
         written: what `qonnx_operators` made.
@@ -73,6 +74,8 @@ def read_back(written: ModelProto, original: ModelProto) -> ModelProto:
     for node in read.graph.node:
         node.input[:] = [swap.get(name, name) for name in node.input]
         node.output[:] = [swap.get(name, name) for name in node.output]
+    inside = set(swap.values())
+    read.graph.value_info.extend(value for value in original.graph.value_info if value.name in inside)
     return read
 
 
@@ -96,8 +99,10 @@ class _Writer:
         before, after = ({name for node in each for name in _reads(node)} for each in (graph.node, nodes))
         made = ModelProto()
         copy_fields(self.model, made, without=("graph",))
-        copy_fields(graph, made.graph, without=("node", "initializer"))
+        copy_fields(graph, made.graph, without=("node", "initializer", "value_info"))
         made.graph.node.extend(nodes)
+        inside = {name for node in nodes for name in node.output} - given
+        made.graph.value_info.extend(value for value in graph.value_info if value.name in inside)
         kept = after | given | {value.name for value in graph.input}
         made.graph.initializer.extend(t for t in graph.initializer if t.name in kept or t.name not in before)
         made.graph.initializer.extend(self._numbers.values())

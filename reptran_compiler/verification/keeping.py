@@ -27,7 +27,8 @@ def check_kept(
 
     The model's and the graph's documentation and metadata, local functions, the documentation and metadata of graph
     inputs and outputs, of nodes and of stored tensors that are the source's, and quantization annotations and stated
-    shapes of tensors that have the shape that they had. Nodes and stored tensors that nothing reads are said as well.
+    shapes of tensors that have the shape that they had. A graph output states its shape itself: that value_info repeats
+    it is not asked for. Nodes and stored tensors that nothing reads are said as well.
 
     Args:
         result: the result.
@@ -161,10 +162,10 @@ def _of_tensors(
             yield _lost(name, "its quantization annotation")
     shapes = {value.name: value for value in result.graph.value_info}
     made, known = ({name for node in each.graph.node for name in node.output} for each in (result, source))
-    made &= known
+    inside = (made & known) - {value.name for value in result.graph.output}
     for name, value in stated.items():
         if (
-            name in made
+            name in inside
             and _unchanged(name, before, after)
             and all(each[name].fits(value) for each in before)
             and shapes.get(name) != value
