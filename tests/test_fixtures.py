@@ -12,6 +12,7 @@ import pytest
 from benchmarks import frameworks
 from benchmarks.spellings import spellings
 from models.toolchains.fixtures import FILES, fixtures, load
+from models.toolchains.recording import recorder
 from reptran_compiler.runtime import run
 from reptran_compiler.runtime.tolerance import compare
 
@@ -42,6 +43,18 @@ def test_each_toolchain_has_two_networks_and_says_what_made_them() -> None:
         assert sorted(noted["networks"]) == names and len(names) >= 2
         assert noted["python"] and "onnx" in noted["versions"]
         assert sorted(file.stem for file in (FILES / toolchain).glob("*.npz")) == names
+
+
+def test_an_export_script_refuses_a_network_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says which there are, and writes those of them that were asked for."""
+    there = ("resnet", "vgg")
+    monkeypatch.setattr("sys.argv", ["export_x.py", "--only", "vgg"])
+    with recorder("x", ()) as record:
+        assert [name for name in there if record.wants(name)] == ["vgg"]
+    monkeypatch.setattr("sys.argv", ["export_x.py", "--only", "vgg,resnt"])
+    refused = pytest.raises(SystemExit, match="no network 'resnt': choose from resnet, vgg")
+    with refused, recorder("x", ()) as record:
+        assert [name for name in there if record.wants(name)] == ["vgg"]
 
 
 def test_an_unknown_fixture_is_refused() -> None:

@@ -58,4 +58,5 @@ def binary(module: nn.Module) -> bool:
 
 
 if __name__ == "__main__":
-    write(recorder("bitorch", PACKAGES), NETWORKS, binary, 300)
+    with recorder("bitorch", PACKAGES) as record:
+        write(record, NETWORKS, binary, 300)

@@ -78,9 +78,5 @@ NETWORKS = {
 }
 
 if __name__ == "__main__":
-    write(
-        recorder("bnn", PACKAGES),
-        NETWORKS,
-        lambda module: isinstance(module, (bnn.layers.Conv2d, bnn.layers.Linear)),
-        400,
-    )
+    with recorder("bnn", PACKAGES) as record:
+        write(record, NETWORKS, lambda module: isinstance(module, (bnn.layers.Conv2d, bnn.layers.Linear)), 400)

@@ -105,28 +105,28 @@ ABOUT = {
 def main() -> None:
     """Write the fixtures."""
     torch.set_num_threads(1)
-    record = recorder("brevitas", PACKAGES)
-    for number, (name, about) in enumerate(ABOUT.items()):
-        for exporter in ("dynamo", "torchscript", *(("cleaned",) if name in ("tfc", "scaled") else ())):
-            if not record.wants(f"{name}-{exporter}"):
-                continue
-            net, shape = network(name)
-            binary = (qnn.QuantConv2d, qnn.QuantLinear)
-            draw(net, shape, Drawn(100 + number), lambda module, binary=binary: isinstance(module, binary))
-            try:
-                model = exported(net, shape, exporter)
-            except Exception as error:  # noqa: BLE001 - torch's exporters raise whatever they please
-                sys.exit(f"{name}: {exporter} does not export: {type(error).__name__}: {error}")
-            record.write(
-                f"{name}-{exporter}",
-                f"{about}, export_qonnx: {exporter}",
-                model,
-                (1, *shape),
-                # The first layer of CNV, TFC and LFC is binary, and a stem.
-                sum(isinstance(module, binary) for module in net.modules()) - (name != "scaled"),
-                lambda x, net=net: run(net, x),
-                execute,
-            )
+    with recorder("brevitas", PACKAGES) as record:
+        for number, (name, about) in enumerate(ABOUT.items()):
+            for exporter in ("dynamo", "torchscript", *(("cleaned",) if name in ("tfc", "scaled") else ())):
+                if not record.wants(f"{name}-{exporter}"):
+                    continue
+                net, shape = network(name)
+                binary = (qnn.QuantConv2d, qnn.QuantLinear)
+                draw(net, shape, Drawn(100 + number), lambda module, binary=binary: isinstance(module, binary))
+                try:
+                    model = exported(net, shape, exporter)
+                except Exception as error:  # noqa: BLE001 - torch's exporters raise whatever they please
+                    sys.exit(f"{name}: {exporter} does not export: {type(error).__name__}: {error}")
+                record.write(
+                    f"{name}-{exporter}",
+                    f"{about}, export_qonnx: {exporter}",
+                    model,
+                    (1, *shape),
+                    # The first layer of CNV, TFC and LFC is binary, and a stem.
+                    sum(isinstance(module, binary) for module in net.modules()) - (name != "scaled"),
+                    lambda x, net=net: run(net, x),
+                    execute,
+                )
 
 
 if __name__ == "__main__":

@@ -137,20 +137,20 @@ def draw(network: Any, shape: tuple[int, ...], drawn: Drawn) -> None:
 
 def main() -> None:
     """Write the fixtures."""
-    record = recorder("jax", PACKAGES)
-    for number, (name, (build, shape, about)) in enumerate(NETWORKS.items()):
-        if record.wants(name):
-            network = build()
-            draw(network, shape, Drawn(600 + number))
-            model = to_onnx(network, [("B", *shape)], model_name=name)
-            record.write(
-                name,
-                about,
-                model,
-                (2, *shape),
-                sum(isinstance(module, (BinaryConv, BinaryLinear)) for _, module in nnx.iter_modules(network)),
-                lambda x, network=network: np.asarray(network(jnp.asarray(x))),
-            )
+    with recorder("jax", PACKAGES) as record:
+        for number, (name, (build, shape, about)) in enumerate(NETWORKS.items()):
+            if record.wants(name):
+                network = build()
+                draw(network, shape, Drawn(600 + number))
+                model = to_onnx(network, [("B", *shape)], model_name=name)
+                record.write(
+                    name,
+                    about,
+                    model,
+                    (2, *shape),
+                    sum(isinstance(module, (BinaryConv, BinaryLinear)) for _, module in nnx.iter_modules(network)),
+                    lambda x, network=network: np.asarray(network(jnp.asarray(x))),
+                )
 
 
 if __name__ == "__main__":

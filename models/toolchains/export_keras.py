@@ -129,19 +129,19 @@ def exported(model: Any) -> onnx.ModelProto:
 def main() -> None:
     """Write the fixtures."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    record = recorder("keras", PACKAGES)
-    for number, (name, (build, about)) in enumerate(NETWORKS.items()):
-        if record.wants(name):
-            model = build()
-            draw(model, Drawn(200 + number))
-            record.write(
-                name,
-                about,
-                exported(model),
-                (2, *model.input_shape[1:]),
-                sum(isinstance(layer, (BinaryConv, BinaryDense)) for layer in model.layers),
-                lambda x, model=model: model(x, training=False).numpy(),
-            )
+    with recorder("keras", PACKAGES) as record:
+        for number, (name, (build, about)) in enumerate(NETWORKS.items()):
+            if record.wants(name):
+                model = build()
+                draw(model, Drawn(200 + number))
+                record.write(
+                    name,
+                    about,
+                    exported(model),
+                    (2, *model.input_shape[1:]),
+                    sum(isinstance(layer, (BinaryConv, BinaryDense)) for layer in model.layers),
+                    lambda x, model=model: model(x, training=False).numpy(),
+                )
 
 
 if __name__ == "__main__":

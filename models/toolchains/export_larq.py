@@ -141,23 +141,23 @@ def main() -> None:
     """Write the fixtures."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    record = recorder("larq", PACKAGES)
-    for number, (name, about) in enumerate(ABOUT.items()):
-        if not record.wants(name):
-            continue
-        tf.keras.backend.clear_session()
-        model = network(name, record.full)
-        draw(model, Drawn(number))
-        exported, _ = tf2onnx.convert.from_keras(model, opset=17)
-        about = f"{about.partition(',')[0]} at its paper's width" if record.full else about
-        record.write(
-            name,
-            about,
-            exported,
-            (2, *model.input_shape[1:]),
-            sum(map(is_binary, model.layers)),
-            lambda x, model=model: model(x, training=False).numpy(),
-        )
+    with recorder("larq", PACKAGES) as record:
+        for number, (name, about) in enumerate(ABOUT.items()):
+            if not record.wants(name):
+                continue
+            tf.keras.backend.clear_session()
+            model = network(name, record.full)
+            draw(model, Drawn(number))
+            exported, _ = tf2onnx.convert.from_keras(model, opset=17)
+            about = f"{about.partition(',')[0]} at its paper's width" if record.full else about
+            record.write(
+                name,
+                about,
+                exported,
+                (2, *model.input_shape[1:]),
+                sum(map(is_binary, model.layers)),
+                lambda x, model=model: model(x, training=False).numpy(),
+            )
 
 
 if __name__ == "__main__":

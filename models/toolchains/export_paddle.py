@@ -162,21 +162,21 @@ def exported(network: Any, shape: tuple[int | None, ...]) -> onnx.ModelProto:
 def main() -> None:
     """Write the fixtures."""
     paddle.set_device("cpu")
-    record = recorder("paddle", PACKAGES)
-    for number, (name, (build, shape, about)) in enumerate(NETWORKS.items()):
-        if record.wants(name):
-            network = build()
-            draw(network, tuple(size or 0 for size in shape[1:]), Drawn(500 + number))
-            model = exported(network, shape)
-            images = (2, *(size or 0 for size in shape[1:]))
-            record.write(
-                name,
-                about,
-                model,
-                images,
-                sum(isinstance(layer, (BinaryConv, BinaryLinear)) for layer in network.sublayers()),
-                lambda x, network=network: network(paddle.to_tensor(x)).numpy(),
-            )
+    with recorder("paddle", PACKAGES) as record:
+        for number, (name, (build, shape, about)) in enumerate(NETWORKS.items()):
+            if record.wants(name):
+                network = build()
+                draw(network, tuple(size or 0 for size in shape[1:]), Drawn(500 + number))
+                model = exported(network, shape)
+                images = (2, *(size or 0 for size in shape[1:]))
+                record.write(
+                    name,
+                    about,
+                    model,
+                    images,
+                    sum(isinstance(layer, (BinaryConv, BinaryLinear)) for layer in network.sublayers()),
+                    lambda x, network=network: network(paddle.to_tensor(x)).numpy(),
+                )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import json
 import lzma
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -97,10 +98,11 @@ class Recorder:
     folder: Path = FILES
     only: Sequence[str] = ()
     full: bool = False
-    _about: dict[str, str] = field(default_factory=dict)
+    _names: list[str] = field(default_factory=list)
 
     def wants(self, name: str) -> bool:
         """Whether a network is to be written."""
+        self._names.append(name)
         return not self.only or name in self.only
 
     def write(
@@ -162,6 +164,16 @@ class Recorder:
         )
         self._note(name, about, binary)
 
+    def check_names(self) -> None:
+        """See that all that were to be written are there.
+
+        Raises:
+            SystemExit: one is not.
+        """
+        for name in self.only:
+            if name not in self._names:
+                sys.exit(f"{self.toolchain}: there is no network {name!r}: choose from {', '.join(self._names)}")
+
     def _note(self, name: str, about: str, binary: int) -> None:
         """Keep what is known of a fixture and its making in DIR/TOOLCHAIN.json."""
         path = self.folder / f"{self.toolchain}.json"
@@ -173,14 +185,22 @@ class Recorder:
         path.write_text(json.dumps(noted, indent=2) + "\n")
 
 
-def recorder(toolchain: str, packages: Sequence[str]) -> Recorder:
-    """A recorder as the command line of an export script asks for it."""
+@contextmanager
+def recorder(toolchain: str, packages: Sequence[str]) -> Iterator[Recorder]:
+    """A recorder as the command line of an export script asks for it, to be asked for every network inside.
+
+    Raises:
+        SystemExit: `--only` names a network that there is not.
+    """
     parser = argparse.ArgumentParser(description=f"Export the networks of {toolchain} as fixtures.")
     parser.add_argument("-o", "--output", type=Path, default=FILES, metavar="DIR", help=f"default: {FILES}")
     parser.add_argument("--only", default="", metavar="A,B", help="networks (default: all)")
     parser.add_argument("--full", action="store_true", help="at the papers' widths: tens of MB; keep them out of git")
     options = parser.parse_args()
-    return Recorder(toolchain, packages, options.output, tuple(filter(None, options.only.split(","))), options.full)
+    only = tuple(filter(None, options.only.split(",")))
+    record = Recorder(toolchain, packages, options.output, only, options.full)
+    yield record
+    record.check_names()
 
 
 def _onnxruntime(model: onnx.ModelProto) -> Callable[[onnx.ModelProto, Arrays], Sequence[Array]]:
