@@ -45,6 +45,12 @@ def test_each_toolchain_has_two_networks_and_says_what_made_them() -> None:
         assert sorted(file.stem for file in (FILES / toolchain).glob("*.npz")) == names
 
 
+@pytest.mark.parametrize("name", fixtures())
+def test_no_file_tells_of_the_machine_that_wrote_it(name: str) -> None:
+    """torch's dynamo notes for each node the stack that made it."""
+    assert b"site-packages" not in load(name).model.SerializeToString()
+
+
 def test_an_export_script_refuses_a_network_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says which there are, and writes those of them that were asked for."""
     there = ("resnet", "vgg")

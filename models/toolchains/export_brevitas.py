@@ -24,7 +24,7 @@ from qonnx.transformation.infer_shapes import InferShapes
 from qonnx.util.cleanup import cleanup_model
 from recording import Drawn, recorder
 from torch import nn
-from torch_networks import draw, run
+from torch_networks import draw, run, without_traces
 
 PACKAGES = ("brevitas", "qonnx", "onnxoptimizer", "torch", "onnx", "onnxscript", "numpy")
 
@@ -91,7 +91,8 @@ def exported(net: nn.Module, shape: tuple[int, ...], exporter: str) -> onnx.Mode
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "network.onnx")
         export_qonnx(net, args=torch.zeros(1, *shape), export_path=str(file), dynamo=exporter == "dynamo")
-        return onnx.load(str(file))
+        model: onnx.ModelProto = without_traces(onnx.load(str(file)))
+        return model
 
 
 ABOUT = {

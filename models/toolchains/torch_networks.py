@@ -58,6 +58,7 @@ def draw(network: nn.Module, shape: tuple[int, ...], drawn: Drawn, binary: Calla
         if isinstance(alpha, nn.Parameter):
             _set(alpha, drawn.scale(alpha.numel()))
     network.train()
+    torch.manual_seed(0)  # of Dropout
     network(torch.from_numpy(drawn.images((16, *shape))))
     network.eval()
     for norm in norms:
@@ -96,9 +97,12 @@ def exported(network: nn.Module, shape: tuple[int, ...], dynamo: bool) -> onnx.M
         else:
             axes = {"images": {0: "batch"}, "logits": {0: "batch"}}
             torch.onnx.export(network, (images,), file, dynamo=False, dynamic_axes=axes, opset_version=17, **names)
-        model = onnx.load(str(file))
+        return without_traces(onnx.load(str(file)))
+
+
+def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model less the stack traces that dynamo notes for each node: paths of the machine, which no reader needs."""
     for node in model.graph.node:
-        # dynamo notes each node's stack trace: paths of the machine, and nothing that a reader of the file needs.
         kept = [note for note in node.metadata_props if note.key != "pkg.torch.onnx.stack_trace"]
         del node.metadata_props[:]
         node.metadata_props.extend(kept)
