@@ -28,6 +28,7 @@ import torch
 import models
 from benchmarks.journal import Journal
 from benchmarks.retyping import DTYPES, retyped
+from reptran_compiler.annotations import carry_annotations
 from reptran_compiler.compilation import transform_source
 from reptran_compiler.errors import CompileError
 from reptran_compiler.judging import Judgement, judge
@@ -117,9 +118,11 @@ def _exported(setting: Setting) -> onnx.ModelProto:
 def _judged(row: Row, model: onnx.ModelProto) -> Row:
     setting, options = row.setting, Options(row.setting.beta)
     trial = try_source(model, batches=[setting.batch], threads=setting.threads)
+    made = transform_source(model, options, trial)
+    carry_annotations(model, made.result, trial, threads=setting.threads)
     found: Judgement = judge(
         model,
-        transform_source(model, options, trial),
+        made,
         options,
         batches=trial.batches,
         threads=setting.threads,

@@ -93,4 +93,5 @@ def draw(network: nn.Module, image: tuple[int, int, int], seed: int, *, negative
             _layer(module, generator)
         else:
             _channels(module, generator, negative_gamma)
-    _calibrate(network, torch.randn((4 if image[1] <= 128 else 1, *image), generator=generator), generator)
+    # One image alone has no variance behind a Flatten.
+    _calibrate(network, torch.randn((4 if image[1] <= 128 else 2, *image), generator=generator), generator)

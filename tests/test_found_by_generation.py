@@ -329,3 +329,10 @@ def test_what_makes_much_of_a_rounding_is_fed(kind: str, monkeypatch: pytest.Mon
     monkeypatch.setattr("reptran_compiler.verification.bends._AMPLIFIES", frozenset())
     with pytest.raises(VerificationFailed):
         compile_model(model, 2)
+
+
+def test_a_number_without_axes_is_fed_to_rules() -> None:
+    """What a rule reads may be a scalar that is computed."""
+    largest = node("ReduceMax", ["x"], "u", keepdims=0)
+    shift = [largest, node("CastLike", ["u", "a"], "v"), node("Sub", ["a", "v"], "d"), node("Add", ["d", "five"], "b")]
+    assert compile_model(network(*shift, node("Sign", ["b"], "s"), five=2.0), 2).verified

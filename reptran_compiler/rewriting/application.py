@@ -167,7 +167,7 @@ class Application:
             if is_float(values.dtype) and values.size and self.facts.integers(tensor, 0) is None:
                 random = generator(index, "large")
                 factors = np.where(random.random(values.shape) < 0.5, 10 ** random.uniform(1, 4, values.shape), 1)
-                values = drawn[key] = (values * factors).astype(values.dtype)
+                values = drawn[key] = np.asarray(values * factors, values.dtype)
                 places = random.permutation(values.size)[: min(values.size // 2, len(points))]
                 values.reshape(-1)[places] = np.asarray(points[: places.size]).astype(values.dtype)
                 size = max(size, float(np.abs(values.astype(np.float64)).max()))
