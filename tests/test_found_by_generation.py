@@ -336,3 +336,11 @@ def test_a_number_without_axes_is_fed_to_rules() -> None:
     largest = node("ReduceMax", ["x"], "u", keepdims=0)
     shift = [largest, node("CastLike", ["u", "a"], "v"), node("Sub", ["a", "v"], "d"), node("Add", ["d", "five"], "b")]
     assert compile_model(network(*shift, node("Sign", ["b"], "s"), five=2.0), 2).verified
+
+
+def test_denormal_numbers_are_a_few_steps_apart() -> None:
+    """A network whose offsets and scales underflow: what is left of them is rounding, in rules and for the judge."""
+    stored = {"offset": np.full((1, 8, 1, 1), 3e-20), "scale": np.linspace(1, 9, 8).reshape(1, 8, 1, 1) * 1e-25}
+    tiny = [node("Mul", ["e", "small"], "h"), node("Add", ["h", "offset"], "p"), node("Mul", ["p", "scale"], "t")]
+    model = network(behind=[node("Elu", ["y"], "e"), *tiny], small=1e-20, **stored)
+    assert compile_model(model, 2).verified

@@ -16,7 +16,7 @@ from reptran_compiler.rewriting.facts import Facts
 from reptran_compiler.rewriting.patterns import Match
 from reptran_compiler.rewriting.region import Region, extract, special_points
 from reptran_compiler.rewriting.rules import Rule
-from reptran_compiler.runtime import generator, is_float
+from reptran_compiler.runtime import generator, is_float, smallest_step
 
 Array = NDArray[Any]
 
@@ -237,7 +237,7 @@ class Application:
             overflown = ~finite if size else np.zeros_like(finite)
             size = max(size, float(np.abs(a[finite]).max(initial=0.0)))
             same = (a == b) | (np.isnan(a) & np.isnan(b)) | overflown
-            near = np.abs(np.where(finite, a, 0) - np.where(finite, b, 0)) <= steps * _step(want) * size
+            near = np.abs(np.where(finite, a, 0) - np.where(finite, b, 0)) <= steps * _step(want, size)
             wrong = ~(same | (finite & near))
         else:
             a, b = want, got
@@ -293,9 +293,10 @@ def _normal(shape: tuple[int, ...], seed: int) -> Array:
     return drawn
 
 
-def _step(values: Array) -> float:
-    """The step at 1 of an array's floating type."""
-    return float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else 2.0**-8
+def _step(values: Array, size: float) -> float:
+    """The step of an array's floating type at numbers of some size."""
+    relative = float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else 2.0**-8
+    return max(relative * size, smallest_step(values.dtype))
 
 
 def _largest(dtype: Any) -> float:
@@ -311,7 +312,7 @@ def _close(want: Array, got: Array, steps: float) -> bool:
         return False
     with np.errstate(all="ignore"):
         distance, size = np.abs(want - got).max(initial=0), np.abs(want).max(initial=0)
-    return bool(np.isfinite(size) and distance <= steps * _step(want) * float(size))
+    return bool(np.isfinite(size) and distance <= steps * _step(want, float(size)))
 
 
 def _overflow(want: Array, got: Array, wrong: Array) -> bool:

@@ -17,7 +17,7 @@ from reptran_compiler.runtime.level import Level
 from reptran_compiler.runtime.memory import largest_tensor, too_large
 from reptran_compiler.runtime.probe import TensorFact, inferred_facts, integer_values, probe, tensor_facts
 from reptran_compiler.runtime.session import EndlessLoop, RuntimeFailure, Session, element_type, run
-from reptran_compiler.runtime.tolerance import Comparison, Magnitude, compare, tolerance, unit_roundoff
+from reptran_compiler.runtime.tolerance import Comparison, Magnitude, compare, smallest_step, tolerance, unit_roundoff
 
 __all__ = [
     "CannotFeed",
@@ -44,6 +44,7 @@ __all__ = [
     "random_feeds",
     "random_signs",
     "run",
+    "smallest_step",
     "special_points",
     "tensor_facts",
     "tolerance",
