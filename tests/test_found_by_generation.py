@@ -344,3 +344,19 @@ def test_denormal_numbers_are_a_few_steps_apart() -> None:
     tiny = [node("Mul", ["e", "small"], "h"), node("Add", ["h", "offset"], "p"), node("Mul", ["p", "scale"], "t")]
     model = network(behind=[node("Elu", ["y"], "e"), *tiny], small=1e-20, **stored)
     assert compile_model(model, 2).verified
+
+
+def test_an_operator_without_a_rule_gives_no_copies_along_the_batch() -> None:
+    """Its input has its channels where its output has the batch: there is nothing to tile."""
+    inner = helper.make_node("Gemm", ["i", "v"], ["j"], transA=1)
+    turned = helper.make_function("acme", "Turned", ["i", "v"], ["j"], [inner], [helper.make_opsetid("", 17)])
+    behind = [
+        node("GlobalMaxPool", ["y"], "p"),
+        node("Flatten", ["p"], "f0"),
+        node("Transpose", ["f0"], "f1"),
+        helper.make_node("Turned", ["f1", "v"], ["r"], name="turned", domain="acme"),
+        node("Unsqueeze", ["r", "axes"], "t"),
+    ]
+    model = network(behind=behind, functions=[turned], domains=["acme"], v=DRAW.normal(size=(8, 8)), axes=[2, 3])
+    with pytest.raises(Refusal, match="Turned 'turned' is no operator that carries copies, and axis 0"):
+        compile_model(model, 2)

@@ -41,6 +41,11 @@ class Boundary:
             if not old.name or copies.rank(old) <= at:
                 made.append(Tagged(new, None))
                 continue
+            if len({m.facts.source(old, case).shape[at] for case in range(len(m.facts.cases))}) > 1:
+                raise CannotReplicate(
+                    f"{root.op} {root.name!r} is no operator that carries copies, and axis {at} of its output, where "
+                    "its input has channels, is as long as the batch: export the network with channels behind the batch"
+                )
             tiled = copies.tiled(g, new, at, copies.beta, old.name, copies.rank(old))
             made.append(Tagged(tiled, Wide(at, copies.shape(old)[at])))
         return made
