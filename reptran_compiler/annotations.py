@@ -16,8 +16,9 @@ def carry_annotations(source: ModelProto, result: ModelProto, trial: Trial, *, t
     """Let a result say of a tensor what its source says, where the tensor kept its shape.
 
     A stated shape comes back with its documentation and metadata where runs of the result agree with it at every
-    batch size of the trial. A quantization annotation of a tensor that has another shape goes. Of a result that
-    does not run (which is for the judge to say) nothing is stated.
+    batch size of the trial. A quantization annotation of a tensor that has another shape goes, and one that names a
+    tensor which the source computes and the result does not. Of a result that does not run (which is for the judge to
+    say) nothing is stated.
 
     Args:
         source: the source; it is only read.
@@ -39,11 +40,22 @@ def carry_annotations(source: ModelProto, result: ModelProto, trial: Trial, *, t
         and _same(value.name, before, after)
         and all(each[value.name].fits(value) for each in after)
     ]
-    notes = [note for note in result.graph.quantization_annotation if _same(note.tensor_name, before, after)]
+    gone = {name for node in source.graph.node for name in node.output} - _tensors(result)
+    notes = [
+        note
+        for note in result.graph.quantization_annotation
+        if _same(note.tensor_name, before, after)
+        and gone.isdisjoint(e.value for e in note.quant_parameter_tensor_names if e.key.endswith("_TENSOR"))
+    ]
     del result.graph.value_info[:]
     result.graph.value_info.extend(stated)
     del result.graph.quantization_annotation[:]
     result.graph.quantization_annotation.extend(notes)
+
+
+def _tensors(model: ModelProto) -> set[str]:
+    made = {name for node in model.graph.node for name in node.output}
+    return made | {each.name for each in (*model.graph.initializer, *model.graph.input)}
 
 
 def _facts(model: ModelProto, trial: Trial, threads: int) -> _Facts:

@@ -53,8 +53,9 @@ def check_structure(model: ModelProto) -> None:
     than `DEEPEST`; stated types exist; functions do not call themselves, nor stand for ONNX' own operators; the
     attributes of a node have names of their own, and values, of which the automatic padding is one that exists and
     flags are 0 or 1; stored tensors have names of their own, hold as many elements as their dims say, and are dense;
-    they hold no NaN, and no infinity where they are factors, nor do the numbers of attributes; names and texts are
-    UTF-8; what a node of the main graph reads is made once, and none of them depends on itself.
+    they hold no NaN, no infinity where they are factors, and no denormal number where they are divisors, nor do the
+    numbers of attributes; names and texts are UTF-8; what a node of the main graph reads is made once, and none of them
+    depends on itself.
 
     Raises:
         Malformed: it is not.
@@ -235,6 +236,7 @@ def _check_attributes(node: NodeProto, *, inside_function: bool, factor: bool) -
 def _check_stored(graph: GraphProto, where: str = "") -> None:
     """See that a graph's stored tensors are well, and that no two of them have one name."""
     factors = _factors(graph.node)
+    divisors = {name for node in graph.node if node.op_type == "Div" for name in node.input[1:]}
     names: set[str] = set()
     for sparse in graph.sparse_initializer:
         raise Malformed(f"initializer {sparse.values.name!r}{where} is sparse: store it dense")
@@ -245,6 +247,8 @@ def _check_stored(graph: GraphProto, where: str = "") -> None:
             raise Malformed(f"{what} is there twice")
         names.add(tensor.name)
         _check_tensor(tensor, what, factor=tensor.name in factors)
+        if tensor.name in divisors and _holds_denormals(array_of(tensor)):
+            raise Malformed(f"{what} divides by a denormal number: what overflows cannot be verified")
 
 
 def _check_tensor(tensor: TensorProto, what: str, *, factor: bool = False) -> None:
@@ -256,6 +260,13 @@ def _check_tensor(tensor: TensorProto, what: str, *, factor: bool = False) -> No
         reason = " ".join(str(error).split())
         raise Malformed(f"{what} with dims {list(tensor.dims)} cannot be read: {reason}") from None
     _check_numbers(values, what, factor=factor)
+
+
+def _holds_denormals(values: NDArray[Any]) -> bool:
+    if values.dtype.kind != "f":
+        return False
+    sizes = np.abs(values)
+    return bool(((sizes > 0) & (sizes < np.finfo(values.dtype).tiny)).any())
 
 
 def _check_numbers(values: NDArray[Any], what: str, *, factor: bool) -> None:

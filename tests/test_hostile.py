@@ -84,6 +84,10 @@ REFUSED: dict[str, tuple[Make, Sequence[str]]] = {
     "2^30 calls of functions": (lambda: hostile.doubling(30), (f"more than {MOST_NODES:,} nodes",)),
     "a function for an operator of ONNX": (lambda: hostile.with_function("ai.onnx"), ("'ai.onnx:Twice'", "own domain")),
     "an attribute twice": (hostile.attribute_twice, ("attribute 'pads' of Conv 'layer'", "twice")),
+    "a divisor that is denormal": (
+        lambda: network(behind=[helper.make_node("Div", ["y", "d"], ["t"])], d=np.float32(1e-40)),
+        ("initializer 'd' divides by a denormal number", "verified"),
+    ),
     "a padding that there is not": (lambda: hostile.padded_by(""), ("'auto_pad' of Conv 'layer' is ''",)),
     "a flag that is no flag": (lambda: hostile.flagged(-(1 << 31)), ("'transB' of Gemm 'fc' is -2147483648", "nor 1")),
     "an attribute by reference": (

@@ -141,6 +141,17 @@ def test_annotations_of_what_kept_its_shape_stay(done: Outcome) -> None:
     assert notes == ["x", "raw"]
 
 
+def test_an_annotation_goes_with_what_it_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A scale that the source computes from constants is a constant of the result, or nothing."""
+    model = documented()
+    model.graph.node.insert(0, helper.make_node("Shape", ["x"], ["computed"], name="computed"))
+    model.graph.quantization_annotation[0].quant_parameter_tensor_names[0].value = "computed"
+    found = compile_file(model, tmp_path, capsys)
+    assert found.code == 0, found.err
+    notes = [note.tensor_name for note in found.model.graph.quantization_annotation]
+    assert model.graph.quantization_annotation[0].tensor_name not in notes
+
+
 def test_an_annotation_that_is_a_word_names_no_tensor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """qonnx notes the datatypes of tensors as annotations."""
     model = documented()

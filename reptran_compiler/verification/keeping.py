@@ -157,8 +157,11 @@ def _of_tensors(
     except RuntimeFailure:
         return  # that it does not run is another check's
     kept = {note.tensor_name: note for note in result.graph.quantization_annotation}
+    gone = {name for node in source.graph.node for name in node.output} - _tensors(result)
     for name, note in notes.items():
-        if _unchanged(name, before, after) and kept.get(name) != note:
+        # What names a tensor that is computed no more has to go.
+        whole = gone.isdisjoint(e.value for e in note.quant_parameter_tensor_names if e.key.endswith("_TENSOR"))
+        if whole and _unchanged(name, before, after) and kept.get(name) != note:
             yield _lost(name, "its quantization annotation")
     shapes = {value.name: value for value in result.graph.value_info}
     made, known = ({name for node in each.graph.node for name in node.output} for each in (result, source))
