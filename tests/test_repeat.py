@@ -118,3 +118,13 @@ def test_the_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert done.code == 0 and any(node.op_type == "Concat" for node in done.model.graph.node)
     recorded = {entry.key: entry.value for entry in done.model.metadata_props}
     assert '"repeat": "concat"' in recorded["reptran.options"].replace('":"', '": "')
+
+
+@pytest.mark.parametrize("way", ["tile", *WAYS])
+def test_shapes_that_only_a_run_tells_are_found(way: str) -> None:
+    """Shape inference does not follow every operator that onnxruntime runs."""
+    norm = helper.make_node("GroupNormalization", ["y", "ones", "zeros"], ["n"], name="norm", num_groups=2)
+    more = [norm, helper.make_node("Sign", ["n"], ["p"], name="again"), helper.make_node("Conv", ["p", "v"], ["t"])]
+    weights = np.sign(np.random.default_rng(2).normal(size=(8, 8, 1, 1)))
+    model = network(behind=more, opset=21, ones=np.ones(8), zeros=np.zeros(8), v=weights)
+    assert compile_model(model, 2, repeat=way).verified

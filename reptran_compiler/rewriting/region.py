@@ -53,10 +53,11 @@ class Region:
         Raises:
             RuntimeFailure: shape inference does not tell them, and onnxruntime refuses the part.
         """
-        zeros = {name: np.zeros((), fact.dtype) for name, fact in zip(self.inputs, facts, strict=True)}
         feeds = {
-            name: np.broadcast_to(zero, fact.shape) for (name, zero), fact in zip(zeros.items(), facts, strict=True)
+            name: np.broadcast_to(np.zeros((), fact.dtype), fact.shape)
+            for name, fact in zip(self.inputs, facts, strict=True)
         }
+        self._declare(feeds)
         return tensor_facts(self.model, feeds)
 
     def run(self, values: Mapping[int, Array]) -> list[Array]:
@@ -70,15 +71,20 @@ class Region:
         """
         feeds = {name: values[id(tensor)] for name, tensor in self.inputs.items()}
         if self._session is None:
-            _ = self.key
-            for name, array in feeds.items():
-                kind = element_type(array.dtype)
-                # The length of a Reshape's target or a Resize's sizes tells the rank of what it makes.
-                shape = [None] * array.ndim if is_float(array.dtype) or array.ndim > 1 else list(array.shape)
-                self.model.graph.input.append(helper.make_tensor_value_info(name, kind, shape))
+            self._declare(feeds)
             self._session = Session(self.model)
         found = self._session.run(feeds, self.outputs)
         return [found[name] for name in self.outputs]
+
+    def _declare(self, feeds: Mapping[str, Array]) -> None:
+        """Say of the part what its inputs are."""
+        _ = self.key
+        del self.model.graph.input[:]
+        for name, array in feeds.items():
+            kind = element_type(array.dtype)
+            # The length of a Reshape's target or a Resize's sizes tells the rank of what it makes.
+            shape = [None] * array.ndim if is_float(array.dtype) or array.ndim > 1 else list(array.shape)
+            self.model.graph.input.append(helper.make_tensor_value_info(name, kind, shape))
 
 
 def extract(graph: Graph, outputs: Sequence[Tensor], stop: Callable[[Tensor], bool]) -> Region:
