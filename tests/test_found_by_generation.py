@@ -360,3 +360,20 @@ def test_an_operator_without_a_rule_gives_no_copies_along_the_batch() -> None:
     model = network(behind=behind, functions=[turned], domains=["acme"], v=DRAW.normal(size=(8, 8)), axes=[2, 3])
     with pytest.raises(Refusal, match="Turned 'turned' is no operator that carries copies, and axis 0"):
         compile_model(model, 2)
+
+
+def test_a_function_without_inputs_is_a_constant() -> None:
+    """The axes of a Slice come from a local function: they are the channels."""
+    inner = helper.make_node("Constant", [], ["j"], value_ints=[1])
+    axes = helper.make_function("acme", "Axes", [], ["j"], [inner], [helper.make_opsetid("", 17)])
+    call = helper.make_node("Axes", [], ["axes"], name="axes", domain="acme")
+    turned = node("Slice", ["y", "last", "least", "axes", "last"], "r")
+    model = network(
+        behind=[call, turned, node("Add", ["y", "r"], "t")],
+        functions=[axes],
+        domains=["acme"],
+        last=np.array([-1]),
+        least=np.array([-(2**31)]),
+    )
+    made = compile_model(model, 2)
+    assert made.verified

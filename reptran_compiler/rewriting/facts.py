@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import FunctionProto
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
 from reptran_compiler.rewriting.region import extract
@@ -104,7 +105,7 @@ class Facts:
             maker: Node | None = here.inputs[0] if not isinstance(here, Constant) and here.inputs else None
             if isinstance(here, Constant) or here.name == "":
                 self._constant[id(here)] = (here, True)
-            elif maker is None or not _repeatable(maker):
+            elif maker is None or not self._repeatable(maker):
                 self._constant[id(here)] = (here, False)
             else:
                 open_ones = [t for t in maker.inputs if id(t) not in self._constant]
@@ -154,6 +155,15 @@ class Facts:
                 return float(np.asarray(found).astype(dtype))
         return None
 
+    def _repeatable(self, node: Node) -> bool:
+        """Whether an operator computes the same from the same, and reads nothing but its inputs."""
+        if node.op_type == "Constant":
+            return True
+        body = node.source is not None and any(a.HasField("g") or a.graphs for a in node.source.attribute)
+        if body or node.op_type in RANDOM:
+            return False
+        return bool(node.inputs) or _stored_inside(self.graph.model.functions, node.domain or "", node.op)
+
     def _infer(self, tensor: Tensor, case: int) -> None:
         """Shape and type of a tensor that a rule made, from those of the tensors that it is computed from."""
         known = self.cases[case]
@@ -165,9 +175,12 @@ class Facts:
         known[tensor.name] = found[region.outputs[0]]
 
 
-def _repeatable(node: Node) -> bool:
-    """Whether an operator computes the same from the same, and reads nothing but its inputs."""
-    if node.op_type == "Constant":
-        return True
-    body = node.source is not None and any(a.HasField("g") or a.graphs for a in node.source.attribute)
-    return bool(node.inputs) and not body and node.op_type not in RANDOM
+def _stored_inside(functions: Iterable[FunctionProto], domain: str, name: str) -> bool:
+    """Whether a local function without inputs consists of stored tensors and what is computed from them."""
+    found = next((each for each in functions if (each.domain, each.name) == (domain, name)), None)
+    if found is None or any(a.HasField("g") or a.graphs for node in found.node for a in node.attribute):
+        return False
+    inner = (node for node in found.node if not node.input and node.op_type != "Constant")
+    return all(node.op_type not in RANDOM for node in found.node) and all(
+        _stored_inside(functions, node.domain, node.op_type) for node in inner
+    )
