@@ -11,12 +11,16 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "scope": ("network", "layer"),
         "fc": ("widen", "fold"),
         "bn": ("fold", "keep"),
-        "weights": ("latent", "binary"),
+        "weights": ("latent", "binary", "packed"),
         "repeat": ("tile", "concat", "expand"),
         "sign_zero": ("keep", "plus"),
     }
 )
 #: What the written file depends on, and which notes are made; its meaning is the same.
 OUTPUT_CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"emit": ("onnx", "qonnx"), "target": ("any", "packed")}
+    {
+        "optimize": ("none", "float", "int8", "auto"),
+        "emit": ("onnx", "qonnx"),
+        "target": ("any", "packed"),
+    }
 )

@@ -107,6 +107,7 @@ class Compilation:
         if isinstance(beta, bool) or not isinstance(beta, int) or beta < 1:
             raise BadInput(f"beta is {beta!r}; it has to be an integer of at least 1")
         _see_choices(self.options, self.target)
+        unchanged = beta == 1 and not self.options.lowers
         self.outputs.check_writable()
         self.step("reading", 0, None)
         if isinstance(self.model, ModelProto):
@@ -117,7 +118,7 @@ class Compilation:
         scratch = None
         if tensor_bytes(source.model) > self.large:
             scratch = self.outputs.scratch()
-            source = replace(source, model=scratch.hold(source.model), payload=source.payload if beta == 1 else None)
+            source = replace(source, model=scratch.hold(source.model), payload=source.payload if unchanged else None)
         recorded = provenance.recorded_beta(source.model)
         if beta > 1 and recorded is not None:
             raise NothingToDo(
@@ -127,7 +128,7 @@ class Compilation:
         self.step("running the source", 0, None)
         runnable = readable(source)
         trial = try_source(runnable.model, dims=self.dims, batches=self.batches, threads=self.threads)
-        if beta == 1:
+        if unchanged:
             return self._unchanged(source, trial)
         quantisers = count_quantisers(source.model)
         said = (f"{quantisers} QONNX quantisers were read as ONNX operators",) if quantisers else ()
@@ -151,10 +152,11 @@ class Compilation:
         except Refusal as error:
             self.outputs.write_stages(error.reproducer.items(), source)
             raise
-        result = transformation.result
-        carry_annotations(source.model, result, trial, threads=self.threads)
-        provenance.record(result, transformation, options, source.digest, verified=self.verify)
-        written = self._emitted(result, integers)
+        for made in (transformation.result, transformation.lowered):
+            if made is not None:
+                carry_annotations(source.model, made, trial, threads=self.threads)
+                provenance.record(made, transformation, options, source.digest, verified=self.verify)
+        written = self._emitted(transformation.final, integers)
         transformation = self._read_back(transformation, written)
         self.outputs.write_stages(self._stages(transformation, trial), source)
         summary = self._summary(source, transformation, trial)
@@ -184,12 +186,12 @@ class Compilation:
 
     def _read_back(self, transformation: Transformation, written: ModelProto) -> Transformation:
         """A transformation whose result is what a reader makes of what is written."""
-        if written is transformation.result:
+        if written is transformation.final:
             return transformation
         return replace(transformation, result=read_back(written, transformation.result))
 
     def _again(self, transformation: Transformation, integers: Mapping[str, IntegerType]) -> Transformation:
-        return self._read_back(transformation, self._emitted(transformation.result, integers))
+        return self._read_back(transformation, self._emitted(transformation.final, integers))
 
     def _unchanged(self, source: Source, trial: Trial) -> CompileResult:
         summary = replace(
@@ -302,10 +304,14 @@ def transform_source(
 
 def _see_choices(options: Options, target: str) -> None:
     """Raise `BadInput` where an option is none of its words."""
-    given = {**{name: getattr(options, name) for name in CHOICES}, "emit": options.emit, "target": target}
+    given = {**{name: getattr(options, name) for name in CHOICES}, "target": target}
+    given |= {name: getattr(options, name) for name in ("optimize", "emit")}
     for name, words in {**CHOICES, **OUTPUT_CHOICES}.items():
         if given[name] not in words:
             raise BadInput(f"{name} is {given[name]!r}; it has to be {' or '.join(map(repr, words))}")
+    if options.lowers and options.emit == "qonnx":
+        what = "optimize" if options.optimize != "none" else "packed weights"
+        raise BadInput(f"{what} is for onnxruntime, which QONNX is not written for: leave it or emit out")
 
 
 def default_warnings(source: ModelProto, result: ModelProto) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ def compile_model(
     weights: str = "latent",
     repeat: str = "tile",
     sign_zero: str = "keep",
+    optimize: str = "none",
     emit: str = "onnx",
     target: str = "any",
     exclude: Sequence[str] = (),
@@ -62,14 +63,17 @@ def compile_model(
 
     Args:
         model: a model, or the file that it is in ("-" for standard input). It is not changed.
-        beta: the replication factor, at least 1; 1 gives the source back.
+        beta: the replication factor, at least 1; 1 gives the source back, lowered where `optimize` asks for that.
         output: the file to write the result to ("-" for standard output); None to write none.
         scope: "network", or "layer" for drop-in layers between maps of the source's width.
         fc: "widen" the classifier, or "fold" the copies in front of it.
         bn: "fold" BatchNormalization into scale and bias, or "keep" its nodes, wide.
-        weights: "latent" keeps real-valued weights with their Sign in the graph, "binary" stores +-1.
+        weights: "latent" keeps real-valued weights with their Sign in the graph, "binary" stores +-1, "packed" does so
+            in a bit each.
         repeat: replication written as "tile", "concat" (of a map with itself) or "expand" (and Reshape).
         sign_zero: "keep" Sign, which is 0 at 0, or "plus": each Sign of the source is made +1 there.
+        optimize: "none", or the result lowered for onnxruntime: "float" has cheaper operators, "int8" computes binary
+            layers in integers, "auto" chooses per layer. Weights are stored as +-1 then.
         emit: "onnx", or "qonnx": binarisations as BipolarQuant, quantisers as Quant, data types of weights stated.
         target: "packed" to be told what kernels of one bit cannot represent; "any".
         exclude: regular expressions; layers whose node names match stay as they are.
@@ -112,6 +116,7 @@ def compile_model(
         weights=weights,
         repeat=repeat,
         sign_zero=sign_zero,
+        optimize=optimize,
         emit=emit,
         exclude=tuple(exclude),
         include=tuple(include),

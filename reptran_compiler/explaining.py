@@ -49,13 +49,15 @@ def explanation(
         source: the model that was transformed.
         transformation: what it was transformed into.
         rules: the rules with which it was.
-        name: of a node, or of a tensor that a node makes; in the source, its canonical form, or the result.
+        name: of a node, or of a tensor that a node makes; in the source, or in what became of it.
     """
     stages = [
         _stage("source", source),
         _stage("canonical form", transformation.canonical, "canonicalise"),
         _stage("result", transformation.result, "replicate", "finish"),
     ]
+    if transformation.lowered is not None:
+        stages.append(_stage("lowered form", transformation.lowered, "lower"))
     begin = next((place for place, stage in enumerate(stages) if stage.find(name) is not None), None)
     if begin is None:
         return None

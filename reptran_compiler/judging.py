@@ -23,6 +23,7 @@ from reptran_compiler.verification import (
     check_equivalent,
     check_kept,
     check_law,
+    check_lowered,
     check_well_formed,
     find_degenerate,
 )
@@ -41,6 +42,7 @@ class Judgement:
         randomised_law: as `law`, for the copy with redrawn parameters; None where the file's own tell enough.
         randomised_equivalence: as `equivalence`, for that copy.
         elsewhere: as `equivalence` and `law`, at other sizes of dynamic axes; None where there are none.
+        lowering: what is written against the result, at each choice of sizes, where it was lowered.
         reasons: what is degenerate about the file's parameters.
         seconds: how long it took.
     """
@@ -51,13 +53,21 @@ class Judgement:
     randomised_law: LawReport | None = None
     randomised_equivalence: EquivalenceReport | None = None
     elsewhere: tuple[EquivalenceReport, LawReport] | None = None
+    lowering: tuple[EquivalenceReport, ...] = ()
     reasons: tuple[str, ...] = ()
     seconds: float = 0.0
 
     @property
     def reports(self) -> tuple[LawReport | EquivalenceReport, ...]:
         """The reports that compared tensors."""
-        found = (self.equivalence, self.law, self.randomised_equivalence, self.randomised_law, *(self.elsewhere or ()))
+        found = (
+            self.equivalence,
+            self.law,
+            self.randomised_equivalence,
+            self.randomised_law,
+            *(self.elsewhere or ()),
+            *self.lowering,
+        )
         return tuple(report for report in found if report is not None)
 
     @property
@@ -66,6 +76,7 @@ class Judgement:
         parts: list[tuple[str, Sequence[Failure]]] = [("canonical form", self.equivalence.failures)]
         found = sorted((*self.well_formed.failures, *self.law.failures), key=_remoteness)
         parts.append(("result", found))
+        parts += [("lowered form", report.failures) for report in self.lowering]
         if self.elsewhere is not None:
             parts.append(("canonical form at other sizes", self.elsewhere[0].failures))
             parts.append(("result at other sizes", self.elsewhere[1].failures))
@@ -151,21 +162,28 @@ def judge(
     total = 5 if recipe else 3
     step("verifying: source == canonical form", 0, total)
     equivalent = partial(check_equivalent, seed=seed, threads=threads, level=level)
+    lowering = partial(check_lowered, seed=seed, threads=threads, level=level)
     law_of = partial(_law, options=options, seed=seed, threads=threads, level=level)
     equivalence = equivalent(source, transformation.canonical, batches=batches, dims=dims)
     step("verifying: the file", 1, total)
-    well_formed = check_well_formed(transformation.result, source, batches=batches, dims=dims)
+    well_formed = check_well_formed(transformation.final, source, batches=batches, dims=dims)
     if words:
-        kept = check_kept(transformation.result, source, batches=batches, dims=dims)
+        kept = check_kept(transformation.final, source, batches=batches, dims=dims)
         well_formed = WellFormedReport((*well_formed.failures, *kept), (*well_formed.checks, "kept"))
     step("verifying: every tensor against the specification", 2, total)
     runs = all(failure.rule != "runs" for failure in equivalence.failures)
     law = law_of(transformation, batches=batches, dims=dims) if runs else LawReport((_NOT_COMPARED,))
+    lowered = []
+    if transformation.lowered is not None and law.ok:
+        step("verifying: the lowered form", 2, total)
+        lowered.append(lowering(transformation.result, transformation.lowered, batches=batches, dims=dims))
     elsewhere: tuple[EquivalenceReport, LawReport] | None = None
     if other_dims and runs:
         some = law.batches[:1]
         same = equivalent(source, transformation.canonical, batches=some, dims=other_dims)
         elsewhere = (same, law_of(transformation, batches=some, dims=other_dims))
+        if lowered:
+            lowered.append(lowering(transformation.result, transformation.final, batches=some, dims=other_dims))
     again: tuple[EquivalenceReport, LawReport] | None = None
     if recipe and equivalence.ok and well_formed.ok and law.ok:
         step("verifying: a randomised copy, canonical form", 3, total)
@@ -181,6 +199,7 @@ def judge(
         randomised_law=again[1] if again else None,
         randomised_equivalence=again[0] if again else None,
         elsewhere=elsewhere,
+        lowering=tuple(lowered),
         reasons=recipe.reasons,
         seconds=time.perf_counter() - start,
     )

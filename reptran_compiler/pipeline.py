@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from onnx import ModelProto
 
 from reptran_compiler.canonicalisation import Canonical, canonicalise
+from reptran_compiler.lowering import lower
 from reptran_compiler.model import Graph, digest_of, export_model, import_model
 from reptran_compiler.model.referred import Scratch
 from reptran_compiler.model.symbolic import Symbols
@@ -63,7 +65,7 @@ def transform(model: ModelProto, options: Options, scratch: Scratch | None = Non
         excluded = _named(options.exclude, found.layers, "--exclude")
         included = _named(options.include, found.layers, "--include")
         plan = Plan(options.beta, options.scope, options.fc, excluded - included, included, found.binary)
-        return _replicate(found, options, plan, rules, scratch)
+        return _lowered(_replicate(found, options, plan, rules, scratch), options, rules, scratch)
     except CannotContinue as error:
         raise Refusal(str(error)) from None
     except Refused as error:
@@ -82,7 +84,7 @@ def available_rules(options: Options) -> tuple[Rule, ...]:
             return select(rules, options.passes)
     except NoSuchRule as error:
         raise Refusal(str(error), 2) from None
-    dropped = (_KEPT_BN if options.bn == "keep" else ()) + (() if options.weights == "binary" else _BAKED)
+    dropped = (_KEPT_BN if options.bn == "keep" else ()) + (_BAKED if options.weights == "latent" else ())
     dropped += tuple(name for way, name in _REPEATS.items() if way != options.repeat)
     return tuple(rule for rule in rules if rule.name not in dropped)
 
@@ -146,6 +148,22 @@ def _replicate(
         reports=reports,
         per_copy=_declared_per_copy(walking, engine),
         from_elsewhere=tuple(rule.name for rule in rules if rule.name in applied and not rule.ours),
+    )
+
+
+def _lowered(
+    transformation: Transformation, options: Options, rules: Sequence[Rule], scratch: Scratch | None
+) -> Transformation:
+    """With the result lowered, where that is asked for."""
+    if not options.lowers:
+        return transformation
+    made = lower(transformation.result, options, rules, scratch)
+    return replace(
+        transformation,
+        lowered=made.model,
+        integer=made.integer,
+        stages=(*transformation.stages, *made.stages),
+        reports=(*transformation.reports, *made.reports),
     )
 
 

@@ -71,6 +71,7 @@ def option_values(options: Options) -> dict[str, str | bool | list[str] | None]:
         "weights": options.weights,
         "repeat": options.repeat,
         "sign_zero": options.sign_zero,
+        "optimize": options.optimize,
         "emit": options.emit,
         "exclude": list(options.exclude),
         "include": list(options.include),

@@ -17,7 +17,7 @@ class Options:
 
     Attributes:
         beta: the replication factor.
-        scope, fc, bn, weights, repeat, sign_zero, emit, strict: as the command line's.
+        scope, fc, bn, weights, repeat, sign_zero, optimize, emit, strict: as the command line's.
         exclude, include: regular expressions over node names.
         passes: the passes to run; None for all that the other options ask for.
         rules: further rules, or Python files with such.
@@ -35,6 +35,7 @@ class Options:
     weights: str = "latent"
     repeat: str = "tile"
     sign_zero: str = "keep"
+    optimize: str = "none"
     emit: str = "onnx"
     exclude: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
@@ -46,6 +47,17 @@ class Options:
     stages: bool = False
     paranoid: bool = False
     rule_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        """What is lowered stores its binary weights as signs, and repeats maps by Concat."""
+        if self.optimize != "none":
+            object.__setattr__(self, "weights", "binary" if self.weights == "latent" else self.weights)
+            object.__setattr__(self, "repeat", "concat" if self.repeat == "tile" else self.repeat)
+
+    @property
+    def lowers(self) -> bool:
+        """Whether the result is lowered before it is written."""
+        return self.optimize != "none" or self.weights == "packed"
 
 
 class Refusal(Exception):
@@ -114,6 +126,8 @@ class Transformation:
         moves: how weights were rearranged.
         reports: what each rule did, in their order.
         from_elsewhere: names of the rules that were applied and are not the compiler's own.
+        lowered: R as it is deployed; None where it was not lowered.
+        integer: names of the layers that compute in integers there.
     """
 
     canonical: ModelProto
@@ -128,3 +142,10 @@ class Transformation:
     reports: tuple[RuleReport, ...] = ()
     per_copy: frozenset[str] = frozenset()
     from_elsewhere: tuple[str, ...] = ()
+    lowered: ModelProto | None = None
+    integer: frozenset[str] = frozenset()
+
+    @property
+    def final(self) -> ModelProto:
+        """What is written: R, or its lowered form."""
+        return self.result if self.lowered is None else self.lowered

@@ -37,6 +37,7 @@ class Arguments:
     weights: str
     repeat: str
     sign_zero: str
+    optimize: str
     emit: str
     target: str
     exclude: tuple[str, ...]
@@ -63,6 +64,7 @@ class Arguments:
 
 
 _OUTPUT = {
+    "optimize": "lower the result for onnxruntime: cheaper operators, binary layers in integers (default: none)",
     "emit": "write ONNX (default), or QONNX: BipolarQuant, Quant, and the data types of weights",
     "target": "packed: say what kernels of one bit cannot represent (default: any)",
 }
@@ -87,6 +89,7 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
         weights=found.weights,
         repeat=found.repeat,
         sign_zero=found.sign_zero,
+        optimize=found.optimize,
         emit=found.emit,
         target=found.target,
         exclude=tuple(found.exclude),
@@ -132,6 +135,9 @@ def check(arguments: Arguments) -> None:
         raise UsageError("an output is needed: -o OUT, or --dry-run to write none")
     if arguments.reproducer is not None and arguments.model == "-":
         raise UsageError("--reproducer reads the model again: MODEL has to be a file")
+    if arguments.emit == "qonnx" and (arguments.optimize != "none" or arguments.weights == "packed"):
+        what = "--optimize" if arguments.optimize != "none" else "--weights packed"
+        raise UsageError(f"{what} is for onnxruntime, which --emit qonnx is not written for: leave one of them out")
     if arguments.passes == ():
         raise UsageError("--passes names no pass")
     streams = [path for path in (arguments.output, arguments.json, arguments.map) if path == "-"]

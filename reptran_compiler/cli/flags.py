@@ -16,7 +16,7 @@ _REWRITING: Mapping[str, str] = MappingProxyType(
         "scope": "wide maps through the whole network (default), or drop-in layers between narrow maps",
         "fc": "the classifier reads all copies (default), or their mean with the weights it had",
         "bn": "fold BatchNormalization into scale and bias (default), or keep its nodes, wide",
-        "weights": "keep real-valued weights with their Sign in the graph (default), or store +-1",
+        "weights": "keep real-valued weights with their Sign in the graph (default), or store +-1, or bits",
         "repeat": "write replication as Tile (default), as Concat of a map with itself, or as Expand and Reshape",
         "sign_zero": "keep Sign, which is 0 at 0 (default), or make each Sign of the source +1 there, which changes it",
     }

@@ -19,6 +19,7 @@ def options(arguments: Arguments) -> Options:
         weights=arguments.weights,
         repeat=arguments.repeat,
         sign_zero=arguments.sign_zero,
+        optimize=arguments.optimize,
         emit=arguments.emit,
         exclude=arguments.exclude,
         include=arguments.include,

@@ -91,6 +91,7 @@ def _recorded(rep: ModelProto, name: str) -> dict[str, Any]:
         for key, choices in CHOICES.items():
             if key in options:
                 found[key] = choices[choices.index(options[key])]
+        lowered = options.get("optimize", "none") != "none" or options.get("weights") == "packed"
         for key in ("exclude", "include", "rules", "passes"):
             if options.get(key) is not None:
                 found[key] = tuple(map(str, options[key]))
@@ -98,6 +99,11 @@ def _recorded(rep: ModelProto, name: str) -> dict[str, Any]:
         raise BadInput(
             f"{name}: what its metadata records of its compilation makes no sense (--ignore-metadata goes without)"
         ) from None
+    if lowered:
+        raise BadInput(
+            f"{name} was lowered for onnxruntime, so that its layers are not the original's: verify the network that "
+            "it was lowered from, compiled without --optimize and --weights packed"
+        )
     return found
 
 

@@ -125,7 +125,7 @@ class Copies:
 
     def ends_stem(self, tensor: Tensor) -> bool:
         """Whether a tensor is where a stem's output is repeated."""
-        return id(tensor) in self._stem_ends
+        return id(tensor) in self._stem_ends and self.wide(tensor) is None
 
     def stem_axis(self, tensor: Tensor) -> int:
         """The channel axis of a tensor that ends a stem."""
@@ -212,6 +212,8 @@ class Copies:
 
     def tiled(self, g: Graph, tensor: Tensor, axis: int, times: int, hint: str, rank: int | None = None) -> Tensor:
         """A tensor repeated along an axis; `rank` of one that is new."""
+        if times == 1:
+            return tensor
         axes = self.rank(tensor) if rank is None else rank
         repeats = [times if place == axis else 1 for place in range(axes)]
         node = g.node("Tile", [tensor, g.constant(f"{hint}/repeats", repeats, np.int64)], name=f"{hint}/Tile")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,7 @@ _NOT_NEGATIVE = frozenset(
 
 @dataclass
 class Layers:
-    """The context of the phases `canonicalise` and `finish`: `m.context` in their rules.
+    """The context of the phases `canonicalise`, `finish` and `lower`: `m.context` in their rules.
 
     Attributes:
         graph: the graph.
@@ -40,6 +40,7 @@ class Layers:
         symbols: shapes and integers in terms of the dynamic axes, by tensor name.
         added: names of the operators that replication added; empty before it.
         open_axes: whether axes besides the batch are dynamic.
+        integer: names of the layers that lowering lets compute in integers.
     """
 
     graph: Graph
@@ -47,10 +48,12 @@ class Layers:
     symbols: Symbols
     added: frozenset[str] = frozenset()
     open_axes: bool = False
+    integer: frozenset[str] = frozenset()
     _roles: Roles | None = field(default=None, repr=False)
     _binary: frozenset[str] | None = field(default=None, repr=False)
     _fixed: Mapping[str, Array] | None = field(default=None, repr=False)
-    _signs: dict[tuple[int, bool], tuple[Tensor, Constant]] = field(default_factory=dict, repr=False)
+    _shared: dict[Hashable, Constant] = field(default_factory=dict, repr=False)
+    _anchors: list[Tensor] = field(default_factory=list, repr=False)
 
     def refresh(self) -> None:
         """The graph has changed."""
@@ -90,10 +93,14 @@ class Layers:
 
     def signs(self, latent: Tensor, out: Tensor, make: Callable[[], Constant]) -> Constant:
         """The stored signs of a latent tensor, one tensor for all binarisations `out` of one kind."""
-        key = (id(latent), is_sign(out))
-        if key not in self._signs:
-            self._signs[key] = (latent, make())
-        return self._signs[key][1]
+        self._anchors.append(latent)  # an id belongs to no other tensor while this one lives
+        return self.shared((id(latent), is_sign(out)), make)
+
+    def shared(self, what: Hashable, make: Callable[[], Constant]) -> Constant:
+        """A stored tensor that several rewrites read: the same each time that the same is asked for."""
+        if what not in self._shared:
+            self._shared[what] = make()
+        return self._shared[what]
 
     def is_binary(self, node: Node) -> bool:
         """Whether a layer in canonical form is binary: it reads binarised maps, and its weights are signs (or 0)."""

@@ -271,6 +271,8 @@ class Application:
                 values *= random.random(fact.shape, dtype=np.float32) < _SPARSE_TERMS / self._terms
             tiny = np.finfo(np.float16 if dtype == np.float16 else np.float32).tiny
             points = np.asarray([0.0, -0.0, 1.0, -1.0, tiny, -tiny, *dict.fromkeys(further)]).astype(dtype)
+            if not self.rule.effect.denormals:
+                points = points[(points == 0) | (np.abs(points) >= tiny)]
             places = random.permutation(values.size)[: min(values.size, points.size)]
             values.reshape(-1)[places] = points[: places.size]
         return values

@@ -10,7 +10,8 @@ class Preserves(Effect):
     """What the rule wrote computes what it read."""
 
     kind = "preserves"
-    phases = ("canonicalise", "finish")
+    denormals = True
+    phases = ("canonicalise", "finish", "lower")
 
     def execute(self, application: Application) -> None:
         for case in application.cases():
@@ -31,9 +32,19 @@ class Reparametrises(Effect):
             application.compare(application.witness(case), application.after(case), case.steps)
 
 
-def preserves() -> Effect:
-    """The rule changes no value: the engine runs the region before and after. Not for the phase `replicate`."""
-    return Preserves()
+class PreservesNormal(Preserves):
+    """What the rule wrote computes what it read, of numbers that are not denormal."""
+
+    denormals = False
+
+
+def preserves(*, denormals: bool = True) -> Effect:
+    """The rule changes no value: the engine runs the region before and after. Not for the phase `replicate`.
+
+    Args:
+        denormals: whether that holds for numbers other than 0 that are smaller than the smallest normal one, too.
+    """
+    return Preserves() if denormals else PreservesNormal()
 
 
 def reparametrises() -> Effect:

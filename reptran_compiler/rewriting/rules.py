@@ -28,9 +28,9 @@ from reptran_compiler.rewriting.patterns import Either, Operator, build
 if TYPE_CHECKING:
     from reptran_compiler.rewriting.application import Application
 
-#: The phases of a compilation in their order. Rules of `canonicalise` and `finish` are applied one after the other,
-#: each until it no longer matches; those of `replicate` together, in one walk from the inputs to the outputs.
-PHASES = ("canonicalise", "replicate", "finish")
+#: The phases of a compilation in their order. Rules of `canonicalise`, `finish` and `lower` are applied one after the
+#: other, each until it no longer matches; those of `replicate` together, in one walk from the inputs to the outputs.
+PHASES = ("canonicalise", "replicate", "finish", "lower")
 
 
 class Effect:
@@ -40,11 +40,13 @@ class Effect:
         kind: its name, as `--list-passes` shows it.
         needs: functions that the rule's class has to have for it.
         phases: the phases whose rules may declare it.
+        denormals: whether it is executed with denormal numbers, too.
     """
 
     kind: str = ""
     needs: tuple[str, ...] = ()
     phases: tuple[str, ...] = PHASES
+    denormals: bool = True
 
     def execute(self, application: Application) -> None:
         """Run what the rule read against what it wrote.

@@ -10,6 +10,7 @@ from reptran_compiler.verification.equivalence import check_equivalent
 from reptran_compiler.verification.keeping import check_kept
 from reptran_compiler.verification.law import check_law, specify
 from reptran_compiler.verification.layers import LayerRole, Role
+from reptran_compiler.verification.lowered import check_lowered
 from reptran_compiler.verification.protograph import MalformedGraph
 from reptran_compiler.verification.randomise import Recipe, find_degenerate
 from reptran_compiler.verification.report import (
@@ -41,6 +42,7 @@ __all__ = [
     "check_equivalent",
     "check_kept",
     "check_law",
+    "check_lowered",
     "check_well_formed",
     "find_degenerate",
     "judged_batches",

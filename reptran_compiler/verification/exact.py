@@ -27,17 +27,23 @@ def sums_of_signs(graph: ProtoGraph, cuts: Iterable[CutPoint], layers: Iterable[
         cuts: its cuts.
         layers: its layers.
     """
-    signs = {cut.output for cut in cuts if cut.binarises}
-    for node in graph.nodes:
-        reads = [name for name in node.inputs if name and name not in graph.constants]
-        if node.op in _MOVES and reads and all(name in signs for name in reads):
-            signs.update(node.outputs)
+    signs = signs_moved(graph, cuts)
     found = set()
     for layer in layers:
         node = graph.maker[layer.output]
         if any(name in signs for name in node.inputs[:2]) and integral(graph.value(layer.weight)):
             found.add(layer.output)
     return frozenset(found)
+
+
+def signs_moved(graph: ProtoGraph, cuts: Iterable[CutPoint]) -> set[str]:
+    """The tensors whose elements are outputs of binarisations."""
+    signs = {cut.output for cut in cuts if cut.binarises}
+    for node in graph.nodes:
+        reads = [name for name in node.inputs if name and name not in graph.constants]
+        if node.op in _MOVES and reads and all(name in signs for name in reads):
+            signs.update(node.outputs)
+    return signs
 
 
 def integral(array: NDArray[np.generic]) -> bool:

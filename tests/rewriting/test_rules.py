@@ -45,13 +45,15 @@ def test_what_is_no_effect_is_turned_down(effect: Any) -> None:
 
 
 def test_an_unknown_phase_is_turned_down() -> None:
-    with pytest.raises(TypeError, match="there is no phase 'polish', only canonicalise, replicate, finish"):
+    with pytest.raises(TypeError, match="there is no phase 'polish', only canonicalise, replicate, finish, lower"):
         rule("relu", effect=preserves(), phase="polish")
 
 
 def test_an_effect_belongs_to_its_phases() -> None:
     """A rule on wide maps has to say what becomes of the copies; elsewhere there are none."""
-    with pytest.raises(TypeError, match="'preserves' is for the phase canonicalise or finish, not 'replicate'"):
+    with pytest.raises(
+        TypeError, match="'preserves' is for the phase canonicalise or finish or lower, not 'replicate'"
+    ):
         rule("relu", effect=preserves(), phase="replicate")
     with pytest.raises(TypeError, match="'replicates' is for the phase replicate, not 'canonicalise'"):
         rule("relu", effect=replicates())
@@ -76,4 +78,4 @@ def test_an_unknown_relation_of_costs_is_turned_down(relation: str) -> None:
 
 
 def test_the_phases_are_those_of_the_compilation() -> None:
-    assert PHASES == ("canonicalise", "replicate", "finish")
+    assert PHASES == ("canonicalise", "replicate", "finish", "lower")

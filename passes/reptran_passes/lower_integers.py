@@ -1,0 +1,37 @@
+"""`--optimize int8`: binary layers in integers, whose sums are the same numbers.
+
+The weights are stored as 0 and 2 (uint8) around a zero point of 1, the map as -1, 0 and 1 (int8): the other way round,
+onnxruntime is several times slower.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+
+from reptran_compiler.model import Graph, Tensor
+from reptran_compiler.replication import binarised
+from reptran_compiler.rewriting import Match, preserves, rule
+
+
+@rule("integer-convolution", effect=preserves(), phase="lower", order=35)
+class IntegerConvolution:
+    """A binary Conv becomes a ConvInteger of int8 signs and uint8 weights (only with --optimize int8 or auto)."""
+
+    def pattern(p: Any, x: Any) -> Any:
+        return p.Conv(x, p.const("w"), name="layer")
+
+    def check(m: Match) -> None:
+        m.require(m.layer.name in m.context.integer, "is not one of the layers that compute in integers")
+        m.require(binarised(m.x) is not None, "does not read a binarised map")
+        m.require(bool(np.isin(m.w.values, (-1, 0, 1)).all()), "has weights that are no signs")
+
+    def rewrite(m: Match, g: Graph) -> Tensor:
+        name = m.layer.name
+        signs = g.node("Cast", [m.x], {"to": TensorProto.INT8}, name=f"{name}/signs").outputs[0]
+        weights = g.constant(f"{name}/weights", m.w.values + 1, np.uint8)
+        middle = g.constant(f"{name}/zero", np.asarray(1, np.uint8))
+        sums = g.node("ConvInteger", [signs, weights, None, middle], m.layer.attrs, name=f"{name}/ConvInteger")
+        return g.node("Cast", [sums.outputs[0]], {"to": TensorProto.FLOAT}, like=m.layer).outputs[0]

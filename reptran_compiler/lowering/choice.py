@@ -1,0 +1,56 @@
+"""Which layers of a lowered network compute in integers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from reptran_compiler.lowering.latency import SHIPPED, Convolution, Machine
+from reptran_compiler.model import Constant, Graph, Node
+from reptran_compiler.replication import binarised
+from reptran_compiler.rewriting import Facts
+
+#: Int8 Clip is of this opset.
+_OPSET = 12
+#: By which share of its time in floats a layer has to be faster in integers: the model errs.
+MARGIN = 0.15
+
+
+def integer_layers(graph: Graph, facts: Facts, optimize: str, machine: Machine = SHIPPED) -> frozenset[str]:
+    """The names of the layers that compute in integers.
+
+    Args:
+        graph: the network.
+        facts: shapes and types of its tensors.
+        optimize: "int8" for all that can, "auto" for those that are faster so; none otherwise.
+        machine: what is faster.
+    """
+    able = _able(graph, facts) if optimize in ("int8", "auto") else []
+    if optimize != "auto":
+        return frozenset(node.name for node in able)
+    return frozenset(node.name for node in able if machine.gains(_sizes(node, facts)) > MARGIN)
+
+
+def _able(graph: Graph, facts: Facts) -> list[Node]:
+    """The convolutions of binarised maps with stored signs."""
+    if graph.opset < _OPSET:
+        return []
+    return [
+        node
+        for node in graph.nodes
+        if node.op_type == "Conv"
+        and len(node.inputs) == 2
+        and binarised(node.inputs[0]) is not None
+        and isinstance(node.inputs[1], Constant)
+        and facts.of(node.inputs[0]).dtype == np.float32
+        and len(node.inputs[1].shape) == 4
+        and node.attrs.get("group", 1) == 1
+        and bool(np.isin(node.inputs[1].values, (-1, 0, 1)).all())
+    ]
+
+
+def _sizes(node: Node, facts: Facts) -> Convolution:
+    outputs, inputs, *kernel = node.inputs[1].shape
+    _, _, *space = facts.of(node.outputs[0]).shape
+    return Convolution(inputs, outputs, math.prod(kernel), math.prod(space))

@@ -1,0 +1,74 @@
+"""How long a binary convolution takes in onnxruntime, in floats and in integers: what `--optimize auto` decides by.
+
+A linear model in the numbers of multiply-accumulates, of elements that are unrolled for a product of matrices, of
+weights and of elements of the maps.  `benchmarks.layers` measures, fits and judges it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The sizes of a convolution.
+
+    Attributes:
+        inputs, outputs: its channels.
+        taps: how many elements its kernel has in one channel.
+        pixels: how many elements its output has in one channel.
+    """
+
+    inputs: int
+    outputs: int
+    taps: int
+    pixels: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a convolution costs, in microseconds: for each call, and for each million of something.
+
+    Attributes:
+        call: once.
+        macs: multiply-accumulates.
+        unrolled: elements of the map, each once for every output that reads it.
+        weights: weights.
+        elements: elements of the maps that are read and written.
+    """
+
+    call: float
+    macs: float
+    unrolled: float
+    weights: float
+    elements: float
+
+    def microseconds(self, layer: Convolution) -> float:
+        """Of one image, on one thread."""
+        inner = layer.inputs * layer.taps
+        millions = (
+            self.macs * layer.pixels * inner * layer.outputs
+            + self.unrolled * layer.pixels * inner
+            + self.weights * inner * layer.outputs
+            + self.elements * layer.pixels * (layer.inputs + layer.outputs)
+        )
+        return self.call + millions / 1e6
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine: convolutions in floats, and in integers, with what turns maps from one into the other."""
+
+    floats: Speed
+    integers: Speed
+
+    def gains(self, layer: Convolution) -> float:
+        """The share of its time in floats that a layer takes less in integers; below 0 where it takes more."""
+        return 1 - self.integers.microseconds(layer) / self.floats.microseconds(layer)
+
+
+#: AVX-512 with VNNI, one thread of an AMD EPYC, onnxruntime 1.32 (`python -m benchmarks.layers`).
+SHIPPED = Machine(
+    floats=Speed(call=3.5, macs=20.0, unrolled=57.0, weights=11.0, elements=160.0),
+    integers=Speed(call=5.6, macs=6.2, unrolled=260.0, weights=170.0, elements=260.0),
+)

@@ -1,0 +1,78 @@
+"""The rules of the phase `lower`, applied to a result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import ModelProto
+
+from reptran_compiler.canonicalisation import CASES
+from reptran_compiler.lowering.choice import integer_layers
+from reptran_compiler.model import Tensor, export_model, import_model
+from reptran_compiler.model.referred import Scratch
+from reptran_compiler.model.symbolic import symbolic
+from reptran_compiler.replication import Layers, binarised
+from reptran_compiler.rewriting import Engine, Facts, Rule, RuleReport, TimeLimit
+from reptran_compiler.runtime import integer_values, random_feeds, tensor_facts
+from reptran_compiler.transformation import Options
+
+_PACKING = "pack-weights"
+
+
+class _Facts(Facts):
+    """Facts of a graph's tensors, whose signs are run together with what reads them."""
+
+    def derived(self, tensor: Tensor) -> bool:
+        """Whether a tensor is made by a canonical binarisation, or inside of one."""
+        return binarised(tensor) is not None or self.of(tensor).dtype == np.bool_
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A lowered network, what each rule did, and the layers that compute in integers."""
+
+    model: ModelProto
+    reports: tuple[RuleReport, ...]
+    integer: frozenset[str]
+    stages: tuple[tuple[str, ModelProto], ...] = ()
+
+
+def lower(model: ModelProto, options: Options, rules: Sequence[Rule], scratch: Scratch | None = None) -> Lowered:
+    """A network as `options.optimize` asks for it.
+
+    Args:
+        model: the network, its binary weights stored as signs.
+        options: the compilation's.
+        rules: all rules; those of the phase `lower` are applied.
+        scratch: where large tensors are stored that rules make; None to hold them in memory.
+
+    Raises:
+        Refused: a rule broke its declaration.
+    """
+    feeds = [random_feeds(model, batch=batch, dims=dict(options.dims)) for batch in CASES]
+    graph = import_model(model, scratch)
+    graph.tidy()
+    symbols = symbolic(model)
+    cases = [tensor_facts(model, each, symbols=symbols) for each in feeds]
+    facts = _Facts(graph, cases, [integer_values(model, each, symbols) for each in feeds])
+    integer = integer_layers(graph, facts, options.optimize)
+    layers = Layers(graph, facts, symbols, open_axes=bool(options.dims), integer=integer)
+    engine = Engine(
+        graph, facts, layers, options.check, paranoid=options.paranoid, limit=TimeLimit(options.rule_seconds)
+    )
+    stages = []
+    for rule in chosen(rules, options):
+        if engine.fixpoint(rule) and options.stages:
+            stages.append((rule.name, export_model(graph)))
+    graph.tidy()
+    return Lowered(export_model(graph), tuple(engine.reports.values()), integer, tuple(stages))
+
+
+def chosen(rules: Sequence[Rule], options: Options) -> list[Rule]:
+    """The rules of the phase `lower` that a compilation asks for; those of users are among them in any case."""
+    dropped = set[str]() if options.weights == "packed" else {_PACKING}
+    if options.optimize == "none":
+        dropped |= {rule.name for rule in rules if rule.ours and rule.name != _PACKING}
+    return [rule for rule in rules if rule.phase == "lower" and rule.name not in dropped]

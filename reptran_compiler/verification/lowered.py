@@ -1,0 +1,215 @@
+"""Before == after for lowering (THEORY section 6), which changes how a network is computed and never what.
+
+Both graphs are cut behind every binarisation, and behind every layer that adds up signs. What is cut is fed the same
+values, so that a sum of signs has to be equal to the bit, and all other tensors of one name up to rounding.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from reptran_compiler.runtime import (
+    Level,
+    RuntimeFailure,
+    Session,
+    compare,
+    generator,
+    probe,
+    random_feeds,
+    tensor_facts,
+    tolerance,
+)
+from reptran_compiler.verification.cutpoints import OBSERVED, CutKind, CutPoint, data_tensors, find_cuts
+from reptran_compiler.verification.cutting import cut_model, cut_names, prune
+from reptran_compiler.verification.drawing import draw
+from reptran_compiler.verification.exact import integral, signs_moved
+from reptran_compiler.verification.interface import interface_failures
+from reptran_compiler.verification.magnitudes import magnitudes
+from reptran_compiler.verification.protograph import MalformedGraph, ProtoGraph
+from reptran_compiler.verification.report import Coverage, Distance, EquivalenceReport, Failure, Worst
+from reptran_compiler.verification.sizes import judged_batches
+
+Array = NDArray[Any]
+
+_LAYERS = ("Conv", "Gemm", "MatMul")
+
+
+def check_lowered(
+    before: ModelProto,
+    after: ModelProto,
+    *,
+    seed: int = 0,
+    batches: Sequence[int] | None = None,
+    dims: Mapping[str, int] | None = None,
+    threads: int = 1,
+    level: Level = Level.DISABLE,
+) -> EquivalenceReport:
+    """Compare a network and its lowered form on all tensors that they share by name.
+
+    Args:
+        before: the network; its binarisations are canonical, its binary weights are stored.
+        after: its lowered form.
+        seed: of everything random.
+        batches: the batch sizes to run; those of `judged_batches` when absent.
+        dims: sizes of dynamic axes other than the batch.
+        threads: threads of onnxruntime.
+        level: how far onnxruntime may rewrite what is compared.
+
+    Returns:
+        The report; required pairs are the graph outputs, every sum of signs, and one side of every binarisation.
+
+    Raises:
+        RuntimeFailure: `before` does not run.
+        CannotFeed: one of its inputs cannot be fed.
+        MalformedGraph: `before` is no graph.
+    """
+    start = time.perf_counter()
+    sizes = judged_batches(before, batches, dims)
+    found = _Findings(interface_failures(before, after))
+    run = None
+    try:
+        new = ProtoGraph(after)
+        for batch in sizes if not found.failures else ():
+            run = _Run(ProtoGraph(before), new, random_feeds(before, batch=batch, dims=dims, seed=seed + batch), found)
+            run.compare(seed + batch, threads, level, f"batch {batch}")
+    except MalformedGraph as error:
+        found.failures.append(Failure("", "", "well-formed", str(error)))
+    except _AfterDoesNotRun as error:
+        found.failures.append(Failure("", "", "runs", f"the lowered graph does not run: {error}"))
+    required = frozenset(run.required) if run else frozenset[str]()
+    missing = tuple(sorted(required - found.compared))
+    known = {failure.tensor for failure in found.failures}
+    found.failures += [Failure(n, "", "coverage", "was not compared") for n in missing if n not in known]
+    others = len(found.compared - required)
+    return EquivalenceReport(
+        tuple(found.failures),
+        found.worst,
+        found.distances,
+        Coverage(len(required) - len(missing), len(required), others, missing),
+        len(run.cuts) if run else 0,
+        0,
+        sizes,
+        time.perf_counter() - start,
+    )
+
+
+@dataclass
+class _Findings:
+    failures: list[Failure]
+    compared: set[str] = field(default_factory=set)
+    worst: Worst = Worst()
+    distances: dict[str, Distance] = field(default_factory=dict)
+
+    def fail(self, tensor: str, rule: str, detail: str) -> None:
+        if all(known.tensor != tensor for known in self.failures):
+            self.failures.append(Failure(tensor, "", rule, detail))
+
+
+class _AfterDoesNotRun(Exception):
+    """onnxruntime refuses the lowered graph."""
+
+
+class _Run:
+    """One batch size."""
+
+    def __init__(self, old: ProtoGraph, new: ProtoGraph, feeds: Mapping[str, Array], found: _Findings) -> None:
+        self.old, self.new, self.feeds, self.found = old, new, feeds, found
+        self.facts = tensor_facts(old.model, feeds)
+        try:
+            self.new_facts = tensor_facts(new.model, feeds)
+        except RuntimeFailure as error:
+            raise _AfterDoesNotRun(str(error)) from None
+        data = data_tensors(old)
+        self.cuts = find_cuts(old, self.facts, data)
+        self.sums = _sums(old, self.cuts)
+        inside = {name for cut in self.cuts for name in cut.inside if name != cut.output}
+        self.shared = [n for node in old.nodes for n in node.outputs if n in data - inside and self._has(n)]
+        self.fed: dict[str, CutKind | None] = dict.fromkeys(name for name in self.shared if name in self.sums)
+        self.fronts: dict[str, str] = {}
+        for cut in self.cuts:
+            if not self._has(cut.output):
+                self.found.fail(cut.output, "cut", "the lowered graph makes no tensor of this name, shape and type")
+                continue
+            self.fed[cut.output] = cut.kind
+            if cut.binarises:
+                self.fronts[cut.output] = cut.inputs[0]
+        self.required = {*old.outputs, *self.sums, *self.fed}
+
+    def _has(self, name: str) -> bool:
+        """Whether both graphs make a tensor of a name, a shape and a type."""
+        return name in self.old.maker and name in self.new.maker and self.facts[name] == self.new_facts.get(name)
+
+    def compare(self, seed: int, threads: int, level: Level, where: str) -> None:
+        """Cut both, feed both the same, compare."""
+        names = [name for name in self.shared if level is Level.DISABLE or name in self.required]
+        values = self._values(seed)
+        old_names, new_names = cut_names(self.old, self.fed), cut_names(self.new, self.fed)
+        fronts = {old_names.get(front, front) for front in self.fronts.values()}
+        wanted = [old_names.get(name, name) for name in names]
+        asked = list(dict.fromkeys([*wanted, *sorted(fronts - set(self.old.inputs))]))
+        model = prune(cut_model(self.old, old_names, self.facts), asked)
+        expected = Session(model, threads=threads, level=level).run(values, asked)
+        made = [new_names.get(name, name) for name in names]
+        lowered = prune(cut_model(self.new, new_names, self.new_facts), made)
+        try:
+            actual = Session(lowered, threads=threads, level=level).run(values, made)
+        except RuntimeFailure as error:
+            raise _AfterDoesNotRun(str(error)) from None
+        sizes = magnitudes(lowered, values, made, threads=threads)
+        for name, old_name, new_name in zip(names, wanted, made, strict=True):
+            want, got = expected[old_name], actual[new_name]
+            if name in self.fronts:
+                front = old_names.get(self.fronts[name], self.fronts[name])
+                got = self._decided(name, got, want, expected.get(front, values.get(front)))
+            exact = name in self.sums and integral(want)
+            self._judge(name, compare(got, want, exact=exact, magnitude=sizes.get(new_name)), where)
+
+    def _values(self, seed: int) -> dict[str, Array]:
+        """What is fed: signs behind binarisations, and whole numbers behind sums of them."""
+        observed = [name for name, kind in self.fed.items() if kind in OBSERVED or name in self.sums]
+        seen = probe(self.old.model, self.feeds, values=observed)[1] if observed else {}
+        values = dict(self.feeds)
+        for name, kind in self.fed.items():
+            random = generator(seed, name)
+            kind = CutKind.ROUND if name in self.sums else kind
+            values[name] = draw(self.facts[name], kind, random, seen.get(name))
+        return values
+
+    def _decided(self, name: str, got: Array, want: Array, front: Array | None) -> Array:
+        """Signs, those of numbers that rounding may turn taken for what they should be: but no other values."""
+        if front is None or not front.shape == got.shape == want.shape:
+            return got
+        if not np.isin(got, (-1.0, 0.0, 1.0)).all():
+            self.found.fail(name, "binarisation", "what should be signs holds other numbers")
+        sizes = np.abs(front.astype(np.float64))
+        close = sizes <= tolerance(front.dtype) * sizes.max(initial=0.0)
+        decided: Array = np.where(close, want, got)
+        return decided
+
+    def _judge(self, name: str, result: Any, where: str) -> None:
+        self.found.compared.add(name)
+        if not result.ok:
+            what = "a binary sum is not exact: " if name in self.sums else ""
+            self.found.fail(name, "value", f"{what}{result.detail}{result.size} ({where})")
+            return
+        self.found.worst = self.found.worst.or_worse(result.relative, name, tolerance(self.facts[name].dtype))
+        known = self.found.distances.get(name, Distance())
+        self.found.distances[name] = known.or_worse(result.relative, result.strain)
+
+
+def _sums(graph: ProtoGraph, cuts: Sequence[CutPoint]) -> frozenset[str]:
+    """The outputs of the layers that add up binarised maps times stored integers."""
+    signs = signs_moved(graph, cuts)
+    found = set()
+    for node in graph.nodes:
+        if node.op in _LAYERS and node.inputs[0] in signs and node.inputs[1] in graph.constants:
+            if len([name for name in node.inputs if name]) == 2 and integral(graph.value(node.inputs[1])):
+                found.add(node.outputs[0])
+    return frozenset(found)

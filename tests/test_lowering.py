@@ -1,0 +1,328 @@
+"""`--optimize` and `--weights packed`: a result as it is deployed computes what it did, and costs less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from command import compile_file
+from everything import everything
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+from small_networks import network
+from spelled import spelled
+
+from reptran_compiler.cli.main import main
+from reptran_compiler.cli.verify import main as verify_main
+from reptran_compiler.compiler import BadInput, compile_model
+from reptran_compiler.lowering import lower
+from reptran_compiler.rewriting import known_rules
+from reptran_compiler.runtime import random_feeds, run
+from reptran_compiler.transformation import Options
+from reptran_compiler.verification import check_lowered
+
+WAYS = ("float", "int8", "auto")
+
+
+def tiny() -> ModelProto:
+    """Blocks of ReActNet's kind, in maps that onnxruntime holds in blocks."""
+    return onnx.load("models/files/reactnet-tiny.onnx")
+
+
+def steep() -> ModelProto:
+    """An activation whose slopes are on both sides of 1, one that is steeper than 1 throughout, and a map of 8
+    channels, which no block holds; the layer's input is +1 at 0."""
+    slopes = np.linspace(0.25, 2.0, 8).reshape(8, 1, 1)
+    between = [
+        helper.make_node("PRelu", ["a", "slopes"], ["b"], name="bent"),
+        helper.make_node("PRelu", ["b", "steeper"], ["c"], name="steep"),
+        helper.make_node("Add", ["c", "shift"], ["d"], name="shifted"),
+        helper.make_node("GreaterOrEqual", ["d", "zero"], ["m"], name="mask"),
+        helper.make_node("Where", ["m", "one", "minus"], ["s"], name="sign"),
+    ]
+    return network(
+        *between,
+        opset=18,
+        slopes=slopes,
+        steeper=slopes + 1,
+        shift=np.linspace(-1, 1, 8).reshape(1, 8, 1, 1),
+        zero=0.0,
+        one=1.0,
+        minus=-1.0,
+    )
+
+
+NETWORKS: dict[str, Callable[[], ModelProto]] = {
+    "reactnet-tiny": tiny,
+    "steep": steep,
+    "everything": everything,
+    "opset 9": lambda: spelled(9),
+    "opset 22": lambda: spelled(22),
+}
+
+
+def kinds(model: ModelProto) -> list[str]:
+    """The operator types of a model."""
+    return [node.op_type for node in model.graph.node]
+
+
+def lowered(
+    source: ModelProto, way: str = "int8", weights: str = "latent", beta: int = 2
+) -> tuple[ModelProto, ModelProto]:
+    """A result, and what it is lowered to."""
+    made = compile_model(source, beta, optimize=way, weights=weights)
+    assert made.verified
+    assert made.transformation is not None
+    return made.transformation.result, made.model
+
+
+@pytest.mark.parametrize("beta", [1, 2])
+@pytest.mark.parametrize("weights", ["latent", "packed"])
+@pytest.mark.parametrize("way", ["none", *WAYS])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_what_is_lowered_is_verified(kind: str, way: str, weights: str, beta: int) -> None:
+    """Every network, lowered in every way, and the source itself (beta 1)."""
+    made = compile_model(NETWORKS[kind](), beta, optimize=way, weights=weights)
+    lowers = way != "none" or weights == "packed"
+    assert made.verified or not (lowers or beta > 1)
+    if lowers:
+        assert made.judgement is not None
+        assert all(report.coverage.required for report in made.judgement.lowering)
+
+
+@pytest.mark.parametrize("beta", [1, 2])
+def test_cheap_operators_take_the_place_of_dear_ones(beta: int) -> None:
+    """PRelu and Sign go; in the blocked layout nothing is left that turns a map over between the layers."""
+    _, floats = lowered(tiny(), "float", beta=beta)
+    blocked = {"Conv", "Add", "Concat", "Clip", "Relu", "AveragePool", "ReduceMean", "Reshape", "Gemm"}
+    # Without replication between them, onnxruntime fuses a scale with the convolution in front.
+    assert set(kinds(floats)) <= blocked | ({"Mul"} if beta == 1 else set())
+    result, integers = lowered(tiny(), "int8", beta=beta)
+    assert "PRelu" not in kinds(integers) and "Sign" not in kinds(integers)
+    # All convolutions but the stem.
+    assert kinds(integers).count("ConvInteger") == kinds(result).count("Conv") - 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_offset_stands_in_front_of_each_operator_that_needs_one(way: str) -> None:
+    """ReActNet shifts its stream in front of and behind each activation and in front of each binarisation."""
+    result, made = lowered(tiny(), way)
+
+    def shifts(model: ModelProto) -> int:
+        stored = {tensor.name for tensor in model.graph.initializer}
+        return sum(node.op_type == "Add" and not stored.isdisjoint(node.input) for node in model.graph.node)
+
+    assert shifts(made) < shifts(result)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_network_computes_what_it_did(way: str) -> None:
+    """Without cuts, on inputs that turn no sign: the same class, the same numbers up to rounding."""
+    result, made = lowered(tiny(), way)
+    feeds = random_feeds(result, batch=4, seed=3)
+    before, after = run(result, feeds), run(made, feeds)
+    for name, values in before.items():
+        assert np.allclose(values, after[name], atol=1e-3 * np.abs(values).max())
+
+
+def test_packed_weights_are_a_bit_each() -> None:
+    """31 times smaller, less what a table needs once."""
+    result, made = lowered(tiny(), "none", "packed")
+    signs = [
+        t for t in result.graph.initializer if np.isin(numpy_helper.to_array(t), (-1, 1)).all() and len(t.dims) == 4
+    ]
+    assert signs
+    bits = {t.name: t for t in made.graph.initializer if t.data_type == onnx.TensorProto.UINT8}
+    for tensor in signs:
+        stored = numpy_helper.to_array(bits[f"{tensor.name}/bits"])
+        values = numpy_helper.to_array(tensor)
+        assert stored.nbytes * 32 == values.nbytes
+        assert np.array_equal(np.unpackbits(stored) * 2.0 - 1, values.reshape(-1))
+
+
+def test_an_opset_without_integers_keeps_its_floats() -> None:
+    """Int8 Clip is of opset 12: the source's opset stays, and its layers compute in floats."""
+    _, made = lowered(spelled(9), "int8")
+    assert "ConvInteger" not in kinds(made)
+    assert {entry.version for entry in made.opset_import if entry.domain == ""} == {9}
+
+
+def test_qonnx_is_not_written_for_onnxruntime(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for more in (["--optimize", "int8"], ["--weights", "packed"]):
+        done = compile_file(tiny(), tmp_path, capsys, "--emit", "qonnx", *more)
+        assert (done.code, done.written) == (2, ())
+        assert f"{more[0]} " in done.err
+    with pytest.raises(BadInput, match="optimize"):
+        compile_model(tiny(), 2, optimize="float", emit="qonnx")
+
+
+# -- mistakes in what is lowered are seen -------------------------------------------------------------------------
+
+
+def stored(model: ModelProto, name: str) -> onnx.TensorProto:
+    """An initializer."""
+    return next(tensor for tensor in model.graph.initializer if tensor.name == name)
+
+
+def changed(model: ModelProto, name: str, place: int, value: float) -> None:
+    """Change one number of an initializer."""
+    tensor = stored(model, name)
+    values = numpy_helper.to_array(tensor).copy()
+    values.reshape(-1)[place] = value
+    tensor.CopyFrom(numpy_helper.from_array(values, name))
+
+
+def first(model: ModelProto, op_type: str) -> NodeProto:
+    """The first operator of a type."""
+    return next(node for node in model.graph.node if node.op_type == op_type)
+
+
+def off_by_one(model: ModelProto, op_type: str, position: int) -> None:
+    """Change one number that the first operator of a type reads."""
+    name = first(model, op_type).input[position]
+    values = numpy_helper.to_array(stored(model, name)).reshape(-1)
+    changed(model, name, 0, values[0] + 1)
+
+
+def turned(model: ModelProto) -> None:
+    """One weight of an integer layer has another sign."""
+    name = first(model, "ConvInteger").input[1]
+    values = numpy_helper.to_array(stored(model, name)).reshape(-1)
+    changed(model, name, 5, 2 - values[5])
+
+
+def shifted_threshold(model: ModelProto) -> None:
+    """One channel's threshold is another."""
+    clip = first(model, "Clip")
+    maker = next(node for node in model.graph.node if node.output[0] == clip.input[0])
+    values = numpy_helper.to_array(stored(model, maker.input[2])).reshape(-1)
+    changed(model, maker.input[2], 3, -values[3])
+
+
+def soft_sign(model: ModelProto) -> None:
+    """A binarisation that is not steep enough to be one."""
+    clip = first(model, "Clip")
+    maker = next(node for node in model.graph.node if node.output[0] == clip.input[0])
+    for position in (1, 2):
+        tensor = stored(model, maker.input[position])
+        values = numpy_helper.to_array(tensor) * np.float32(2.0**-125)
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def other_slope(model: ModelProto) -> None:
+    """One channel's slope is another."""
+    name = next(n for n in (node.input[1] for node in model.graph.node if node.op_type == "Conv") if "slope" in n)
+    changed(model, name, 2, 0.9)
+
+
+def other_offset(model: ModelProto) -> None:
+    """One channel of an affine has another offset."""
+    makers = [node.input[2] for node in model.graph.node if node.op_type == "Conv" and len(node.input) > 2]
+    name = next(name for name in makers if "affine" in name)
+    changed(model, name, 1, numpy_helper.to_array(stored(model, name)).reshape(-1)[1] + 0.01)
+
+
+def other_bit(model: ModelProto) -> None:
+    """One bit of a packed weight is turned."""
+    name = next(t.name for t in model.graph.initializer if t.name.endswith("/bits"))
+    values = numpy_helper.to_array(stored(model, name)).reshape(-1)
+    changed(model, name, 0, values[0] ^ 1)
+
+
+def order_of_bits(model: ModelProto) -> None:
+    """The lowest bit of a byte comes first."""
+    tensor = stored(model, "bits/table")
+    values = np.ascontiguousarray(numpy_helper.to_array(tensor)[:, ::-1])
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+MISTAKES: dict[str, tuple[str, str, Callable[[ModelProto], None]]] = {
+    "the zero point of weights": ("int8", "binary", lambda m: off_by_one(m, "ConvInteger", 3)),
+    "a weight of an integer layer": ("int8", "binary", turned),
+    "a bound of signs": ("float", "binary", lambda m: off_by_one(m, "Clip", 2)),
+    "a threshold": ("float", "binary", shifted_threshold),
+    "a sign that is not steep": ("float", "binary", soft_sign),
+    "a slope": ("float", "binary", other_slope),
+    "an offset": ("float", "binary", other_offset),
+    "a bit of a weight": ("none", "packed", other_bit),
+    "the order of bits": ("none", "packed", order_of_bits),
+    "a bit of an integer weight": ("int8", "packed", other_bit),
+}
+
+
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_a_mistake_in_lowering_is_seen(kind: str) -> None:
+    way, weights, plant = MISTAKES[kind]
+    result, made = lowered(tiny(), way, weights)
+    assert check_lowered(result, made).ok
+    wrong = ModelProto()
+    wrong.CopyFrom(made)
+    plant(wrong)
+    assert wrong.SerializeToString() != made.SerializeToString(), "or nothing was planted"
+    report = check_lowered(result, wrong)
+    assert not report.ok
+
+
+def test_a_sum_of_signs_is_equal_to_the_bit() -> None:
+    """A weight that is off by a step of its type is nothing to a tolerance, and is seen."""
+    result, made = lowered(tiny(), "float")
+    name = next(
+        t.name
+        for t in made.graph.initializer
+        if t.name in {x.name for x in result.graph.initializer}
+        and len(t.dims) == 4
+        and np.isin(numpy_helper.to_array(t), (-1, 1)).all()
+    )
+    changed(made, name, 0, numpy_helper.to_array(stored(made, name)).reshape(-1)[0] * (1 + 2.0**-20))
+    report = check_lowered(result, made)
+    assert [failure for failure in report.failures if "binary sum is not exact" in failure.detail]
+
+
+@pytest.mark.parametrize("way", ["float", "int8"])
+def test_binarisation_is_exact_around_zero(way: str) -> None:
+    """At 0, at the smallest normal numbers, at the largest, and on both sides of each channel's threshold."""
+    shifts = np.array([0.0, 0.1, -0.3, 2.5, 1e-3, -7.0, 1e-30, 100.0] * 2, np.float32)
+    tiny_, huge = np.float32(2.0**-126), np.float32(3e38)
+    near = [np.nextafter(-shift, np.float32(to)) for shift in shifts[:8] for to in (-np.inf, np.inf)]
+    points = np.array([0.0, -0.0, tiny_, -tiny_, 1.0, -1.0, huge, -huge, *-shifts[:8], *near], np.float32)
+    points = points[(points == 0) | (np.abs(points) >= tiny_)]
+    source = helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node("Add", ["x", "shift"], ["d"], name="shifted"),
+                helper.make_node("Sign", ["d"], ["s"], name="sign"),
+                helper.make_node("Conv", ["s", "w"], ["y"], name="layer"),
+            ],
+            "signs",
+            [helper.make_tensor_value_info("x", 1, ["N", 16, points.size, 1])],
+            [helper.make_tensor_value_info("y", 1, ["N", 16, points.size, 1])],
+            [
+                numpy_helper.from_array(shifts.reshape(16, 1, 1), "shift"),
+                numpy_helper.from_array(2 * np.eye(16, dtype=np.float32)[:, :, None, None] - 1, "w"),
+            ],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    made = lower(source, Options(optimize=way), known_rules(())).model
+    assert "Sign" not in kinds(made)
+    feed = {"x": np.broadcast_to(points[None, None, :, None], (2, 16, points.size, 1)).copy()}
+    assert np.array_equal(run(source, feed)["y"], run(made, feed)["y"])
+
+
+def test_reptran_verify_says_what_to_verify_instead(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A lowered network has other layers than its source: the one that it was lowered from is what can be compared."""
+    for more in (["--optimize", "float"], ["--weights", "packed"]):
+        assert compile_file(tiny(), tmp_path, capsys, *more).code == 0
+        assert verify_main([str(tmp_path / "in.onnx"), str(tmp_path / "out.onnx"), "--beta", "2"]) == 2
+        assert "was lowered for onnxruntime" in capsys.readouterr().err
+
+
+def test_explain_follows_a_node_into_its_lowered_form(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["models/files/reactnet-tiny.onnx", "--optimize", "int8", "--explain", "node_Conv_345"])
+    said = capsys.readouterr().out
+    assert code == 0
+    assert "integer-convolution: applied" in said
+    assert "in the lowered form: Cast" in said
