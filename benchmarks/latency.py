@@ -1,0 +1,161 @@
+"""How long the networks of the zoo take in onnxruntime: as exported, as Rep networks, and lowered in each way.
+
+    python -m benchmarks.latency [--networks A,B] [--threads 1,2] [--rounds 15] [--size N] [-o FILE]
+
+Each network is exported at its paper's image size and compiled in every form.  All sessions of a network are
+open at once; a round runs each of them once, in an order drawn anew, and what counts is the median over the rounds
+and its ratio to the original's, so that whatever else the machine does meets all forms alike.  It ends with 1 where
+`auto` is slower than `float` by more than noise."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+
+import models
+from benchmarks.machine import machine
+from models.toolchains.fixtures import load
+from reptran_compiler import compile_model
+
+#: The forms of a network, by name: the replication factor and `--optimize`; None for the file as it was exported.
+FORMS: Mapping[str, tuple[int, str] | None] = {
+    "original": None,
+    "original, float": (1, "float"),
+    "original, int8": (1, "int8"),
+    "original, auto": (1, "auto"),
+    "Rep": (2, "none"),
+    "Rep, float": (2, "float"),
+    "Rep, int8": (2, "int8"),
+    "Rep, auto": (2, "auto"),
+}
+NETWORKS = ("reactnet-a", "reactnet-18", "bireal-18", "recu-resnet20", "recu-vgg-small", "larq/quicknet")
+#: What two medians of the same thing differ by at most, of the larger.
+NOISE = 0.05
+_WARM = 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network with some threads: the median latency of each form, in seconds."""
+
+    network: str
+    size: int
+    threads: int
+    seconds: Mapping[str, float]
+
+    def ratio(self, form: str, to: str = "original") -> float:
+        """Of two forms."""
+        return self.seconds[form] / self.seconds[to]
+
+
+def source_of(network: str, size: int | None) -> onnx.ModelProto:
+    """A network as its users have it: exported by torch at its paper's image size, or as a toolchain wrote it."""
+    if "/" in network:
+        return load(network).model
+    entry = models.ZOO[network]
+    with tempfile.TemporaryDirectory(prefix="reptran-latency-") as folder:
+        file = Path(folder, "network.onnx")
+        built = models.build(network, size=size or entry.paper_size, classes=entry.classes)
+        models.export(built, file, models.VARIANTS["torchscript"])
+        return onnx.load(str(file))
+
+
+def forms_of(source: onnx.ModelProto) -> dict[str, bytes]:
+    """Each form as a file. They are not verified here: `tests/test_lowering.py` and every compilation do that."""
+    made = {}
+    for form, how in FORMS.items():
+        if how is None:
+            made[form] = source.SerializeToString()
+        else:
+            made[form] = compile_model(source, how[0], optimize=how[1], verify=False).model.SerializeToString()
+    return made
+
+
+def measure(files: Mapping[str, bytes], threads: int, rounds: int) -> tuple[dict[str, float], int]:
+    """The median latency of each file, at batch 1, and the size of the image."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    sessions = {form: ort.InferenceSession(file, options, ["CPUExecutionProvider"]) for form, file in files.items()}
+    random = np.random.default_rng(0)
+    given = next(iter(sessions.values())).get_inputs()[0]
+    shape = [size if isinstance(size, int) else 1 for size in given.shape]
+    image = {given.name: random.standard_normal(shape).astype(np.float32)}
+    times: dict[str, list[float]] = {form: [] for form in sessions}
+    for turn in range(_WARM + rounds):
+        for form in random.permutation(list(sessions)):
+            start = time.perf_counter()
+            sessions[form].run(None, image)
+            if turn >= _WARM:
+                times[form].append(time.perf_counter() - start)
+    return {form: statistics.median(found) for form, found in times.items()}, max(shape)
+
+
+def table(rows: Sequence[Row], command: str) -> str:
+    """The rows in Markdown: milliseconds of the original, and of each form the ratio to it."""
+    others = [form for form in FORMS if form != "original"]
+    lines = ["# Latency", "", f"Made by `{command}` on {machine()}.", ""]
+    lines += [
+        "Batch 1. Milliseconds of the file as exported, and of each form the ratio to that; below 1 is faster.",
+        "",
+    ]
+    head = ["network", "image", "threads", "original, ms", *others]
+    lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for row in rows:
+        cells = [row.network, str(row.size), str(row.threads), f"{1000 * row.seconds['original']:.1f}"]
+        lines.append(f"| {' | '.join([*cells, *(f'{row.ratio(form):.2f}' for form in others)])} |")
+    return "\n".join([*lines, ""])
+
+
+def slower(row: Row) -> list[str]:
+    """Where `auto` is slower than `float`, in words."""
+    pairs = (("original, auto", "original, float"), ("Rep, auto", "Rep, float"))
+    return [
+        f"{row.network}, {row.threads} threads: {auto} takes {row.ratio(auto, to):.2f} of {to}"
+        for auto, to in pairs
+        if row.ratio(auto, to) > 1 + NOISE
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", default=",".join(NETWORKS), metavar="A,B", help="default: %(default)s")
+    parser.add_argument("--threads", default="1,2", metavar="N,M", help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=15, metavar="R", help="default: %(default)s")
+    parser.add_argument("--size", type=int, metavar="N", help="of the image (default: the paper's)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="where the table goes (default: stdout)")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    rows = []
+    for network in options.networks.split(","):
+        files = forms_of(source_of(network, options.size))
+        for threads in map(int, options.threads.split(",")):
+            seconds, size = measure(files, threads, options.rounds)
+            rows.append(Row(network, size, threads, seconds))
+            said = ", ".join(f"{form} {rows[-1].ratio(form):.2f}" for form in FORMS)
+            print(f"{network}, {threads} threads, {1000 * seconds['original']:.1f} ms: {said}", file=sys.stderr)
+    given = " ".join(sys.argv[1:] if arguments is None else arguments)
+    text = table(rows, f"python -m benchmarks.latency {given}".strip())
+    if options.output:
+        Path(options.output).write_text(text)
+    else:
+        print(text)
+    found = [line for row in rows for line in slower(row)]
+    print("\n".join(found), file=sys.stderr, end="\n" if found else "")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
