@@ -106,6 +106,7 @@ class Graph:
         beside: operators that were made and are not part of the graph yet.
         recent: the names that were given since operators were last adopted.
         scratch: where large constants are stored; None to hold them in memory.
+        version: another number whenever its operators or their connections have changed.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class Graph:
         self._numbers: dict[str, int] = {}  # the last number behind each hint: none below is free
         self.beside: list[Node] = []
         self.recent: set[str] = set()
+        self.version = 0
 
     @property
     def opset(self) -> int:
@@ -212,7 +214,9 @@ class Graph:
                 _drop(node)
         self.beside.clear()
         self.recent.clear()
-        self.nodes += kept
+        if kept:
+            self.nodes += kept
+            self.version += 1
 
     @contextmanager
     def rehearsal(self) -> Iterator[None]:
@@ -234,6 +238,7 @@ class Graph:
 
     def redirect(self, old: Tensor, new: Tensor, keep: Iterable[Node] = ()) -> None:
         """Let every reader of `old` but those of `keep` read `new`; both keep their names."""
+        self.version += 1
         kept = {id(node) for node in keep}
         for reader in list(dict.fromkeys(old.outputs)):
             if id(reader) in kept:
@@ -255,6 +260,7 @@ class Graph:
             above = [tensor.inputs[0] for tensor in here.inputs if tensor.inputs]
             here.inputs.clear()
             here.gone = True
+            self.version += 1
             stack += above
 
     def is_output(self, tensor: Tensor) -> bool:
@@ -276,6 +282,7 @@ class Graph:
         for node in dead:
             _drop(node)
         self.nodes = self._sorted([node for node in self.nodes if id(node) in needed])
+        self.version += 1
 
     def _sorted(self, nodes: list[Node]) -> list[Node]:
         place = {id(node): index for index, node in enumerate(nodes)}

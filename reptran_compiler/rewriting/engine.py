@@ -76,6 +76,8 @@ class Engine:
     limit: TimeLimit = field(default_factory=TimeLimit)
     _touched: set[int] = field(default_factory=set, repr=False)
     _attempts: Attempts = field(init=False, repr=False)
+    _places: dict[str, list[int]] = field(default_factory=dict, repr=False)
+    _seen: int = field(default=-1, repr=False)
 
     def __post_init__(self) -> None:
         self._attempts = Attempts(self.graph, self.facts, self.context, self.check, self.paranoid, self.limit)
@@ -95,7 +97,7 @@ class Engine:
         for turn in range(1, _ROUNDS + 1):
             self._refresh()
             with self._watched([rule]), self._tidied():
-                count = sum(self._try(rule, node) is not None for node in list(self.graph.nodes) if self._alive(node))
+                count = sum(self._try(rule, node) is not None for node in self._roots(rule) if self._alive(node))
             total += count
             if not count:
                 break
@@ -135,8 +137,8 @@ class Engine:
         inner: dict[int, list[Node]] = {}
         claims: Counter[int] = Counter()
         for rule in deep:
-            for root in self.graph.nodes:
-                found = self._attempts.matched(rule, root) if rule.pattern.accepts(root) else None
+            for root in self._roots(rule):
+                found = self._attempts.matched(rule, root)
                 if isinstance(found, Match):
                     inner.setdefault(id(root), []).extend(node for node in found.nodes if node is not root)
         for parts in inner.values():
@@ -196,15 +198,31 @@ class Engine:
         return any(tensor.outputs or self.graph.is_output(tensor) for tensor in node.outputs)
 
     def _refresh(self) -> None:
+        """Look at the graph anew where it has changed since it was looked at."""
+        if self._seen == self.graph.version:
+            return
+        self._seen = self.graph.version
+        self._places = {}
+        for place, node in enumerate(self.graph.nodes):
+            self._places.setdefault(node.op_type, []).append(place)
         self.facts.refresh()
         self.context.refresh()
+
+    def _roots(self, rule: Rule) -> list[Node]:
+        """The operators that a rule's expression may end in, in the graph's order."""
+        types = rule.pattern.ends
+        if ANY in types:
+            return list(self.graph.nodes)
+        return [self.graph.nodes[place] for place in sorted(i for t in set(types) for i in self._places.get(t, ()))]
 
     def _try(self, rule: Rule, node: Node) -> Node | None:
         """Apply a rule to an operator. Returns the operator that now ends the expression, None where it does not
         match."""
         if not rule.pattern.accepts(node):
             return None
-        report = self.reports.setdefault(rule.name, RuleReport(rule.name))
+        report = self.reports.get(rule.name)
+        if report is None:
+            report = self.reports[rule.name] = RuleReport(rule.name)
         found = self._attempts.matched(rule, node)
         made = self._attempts.rewritten(rule, found) if isinstance(found, Match) else found
         if isinstance(made, Mismatch):

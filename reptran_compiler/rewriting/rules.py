@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from reptran_compiler.rewriting.cost import Cost
@@ -81,7 +82,7 @@ class Rule:
     pattern: Operator | Either
     summary: str
 
-    @property
+    @cached_property
     def ours(self) -> bool:
         """Whether its functions are the compiler's own code, whoever registers it."""
         return str(self.body.__module__).split(".")[0] in ("reptran_compiler", "reptran_passes")
