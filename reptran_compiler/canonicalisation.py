@@ -77,12 +77,9 @@ def canonicalise(
     symbols = symbolic(model)
     cases = [tensor_facts(model, each, symbols=symbols) for each in feeds]
     ranks = {name: fact.rank for name, fact in cases[0].items()}
-    symbols = symbolic(model, ranks)
-    facts = Facts(
-        graph,
-        cases,
-        [integer_values(model, each, symbols) for each in feeds],
-    )
+    if not ranks.keys() <= symbols.shapes.keys():
+        symbols = symbolic(model, ranks)
+    facts = Facts(graph, cases, [integer_values(model, each, symbols) for each in feeds])
     layers = Layers(graph, facts, symbols)
     _see_repeatable(graph, facts)
     _see_weights_stored(graph, facts)
@@ -90,9 +87,8 @@ def canonicalise(
     limit = TimeLimit(options.rule_seconds)
     engine = Engine(graph, facts, layers, options.check, paranoid=options.paranoid, limit=limit)
     stages = []
-    for turn in range(_ROUNDS):
-        if turn:
-            layers.relearn(symbolic(export_model(graph), ranks))
+    made = None
+    for _ in range(_ROUNDS):
         applied = 0
         for rule in rules:
             count = engine.fixpoint(rule)
@@ -101,16 +97,15 @@ def canonicalise(
                 stages.append((rule.name, export_model(graph)))
         if not applied:
             break
-    graph.tidy()
-    layers.refresh()
-    made = export_model(graph)
-    symbols = symbolic(made)
+        made = export_model(graph)
+        layers.relearn(symbolic(made, ranks))
+    made = export_model(graph) if made is None else made
     inner = {node.name: node for node in graph.nodes if node.name in layers.roles.layers}
     applied_to = set(engine.reports["factor-weights"].applied) if "factor-weights" in engine.reports else set()
     return Canonical(
         model=made,
-        cases=tuple(tensor_facts(made, each, symbols=symbols) for each in feeds),
-        integers=tuple(integer_values(made, each, symbols) for each in feeds),
+        cases=tuple(tensor_facts(made, each, symbols=layers.symbols) for each in feeds),
+        integers=tuple(integer_values(made, each, layers.symbols) for each in feeds),
         binary=frozenset(name for name, node in inner.items() if layers.is_binary(node)),
         origins={name: tensor.name for name, tensor in origins.items()},
         relations={name: _relation(origins[name], node) for name, node in inner.items() if name in origins},

@@ -129,25 +129,40 @@ def inferred_facts(
     model: ModelProto, feeds: Mapping[str, NDArray[Any]], symbols: Symbols | None = None
 ) -> dict[str, TensorFact]:
     """As `tensor_facts`, as far as shape inference and symbols tell; tensors with an open axis are left out."""
-    sizes = {} if symbols is None else _axis_sizes(model, feeds)
-    light = _light(model)
     facts = {tensor.name: _stored_fact(tensor) for tensor in model.graph.initializer}
+    facts.update({name: TensorFact(array.shape, array.dtype) for name, array in feeds.items()})
+    shapes = {} if symbols is None else _told_shapes(model, feeds, symbols)
+    if symbols is not None:
+        facts.update(
+            (name, TensorFact(shape, symbols.dtypes[name])) for name, shape in shapes.items() if name in symbols.dtypes
+        )
+        if all(name in facts for node in model.graph.node for name in node.output if name):
+            return facts
+    light = _light(model)
     for name, array in feeds.items():
-        facts[name] = TensorFact(array.shape, array.dtype)
         kind = element_type(array.dtype)
         light.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, list(array.shape)))
     for value in _inferred_values(light):
         kind = value.type.tensor_type
-        if not value.type.HasField("tensor_type") or not kind.elem_type:
+        if value.name in facts or not value.type.HasField("tensor_type") or not kind.elem_type:
             continue
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-        # onnxruntime pools an image smaller than its window as symbols say, not as shape inference does.
-        shape = _evaluated(symbols.shapes.get(value.name), sizes) if symbols is not None else None
-        if shape is not None:
-            facts[value.name] = TensorFact(shape, dtype)
+        if value.name in shapes:
+            facts[value.name] = TensorFact(shapes[value.name], dtype)
         elif kind.HasField("shape") and all(axis.HasField("dim_value") for axis in kind.shape.dim):
             facts[value.name] = TensorFact(tuple(axis.dim_value for axis in kind.shape.dim), dtype)
     return facts
+
+
+def _told_shapes(model: ModelProto, feeds: Mapping[str, NDArray[Any]], symbols: Symbols) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors that nodes make, as far as symbols tell them.
+
+    onnxruntime pools an image smaller than its window as symbols say, not as shape inference does.
+    """
+    sizes = _axis_sizes(model, feeds)
+    made = (name for node in model.graph.node for name in node.output)
+    told = ((name, _evaluated(symbols.shapes.get(name), sizes)) for name in made)
+    return {name: shape for name, shape in told if shape is not None}
 
 
 def integer_values(model: ModelProto, feeds: Mapping[str, NDArray[Any]], symbols: Symbols) -> dict[str, NDArray[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Literal
 
 LONGEST = 2000
@@ -93,11 +94,12 @@ class Dimension:
     terms: tuple[tuple[Monomial, int], ...] = field(compare=False, repr=False)
 
     @staticmethod
+    @lru_cache(maxsize=1 << 16)
     def of(value: int) -> Dimension:
         """The constant `value`."""
         return Dimension(str(value), (((), value),) if value else ())
 
-    @property
+    @cached_property
     def constant(self) -> int | None:
         """The value, if it is the same whatever the sizes; else None."""
         if not self.terms:
@@ -121,9 +123,14 @@ class Dimension:
         """The value where the dynamic axes have these `sizes`, by name.
 
         Raises ValueError if it depends on an axis that is not among them, or on something unknown."""
+        if self.constant is not None:
+            return self.constant
         return sum(c * math.prod(atom.evaluate(sizes) for atom in monomial) for monomial, c in self.terms)
 
     def __add__(self, other: Operand) -> Dimension:
+        a, b = self.constant, _constant(other)
+        if a is not None and b is not None:
+            return Dimension.of(a + b)
         return _sum((self, other))
 
     def __sub__(self, other: Operand) -> Dimension:
@@ -136,6 +143,9 @@ class Dimension:
         return _polynomial({monomial: -c for monomial, c in self.terms})
 
     def __mul__(self, other: Operand) -> Dimension:
+        a, b = self.constant, _constant(other)
+        if a is not None and b is not None:
+            return Dimension.of(a * b)
         other = _dimension(other)
         if self.text == "1":
             return other
@@ -206,6 +216,8 @@ def floordiv(a: Dimension, b: Dimension) -> Dimension:
     divisor = b.constant
     if divisor == 0:
         raise ZeroDivisionError(f"{a} / 0")
+    if a.constant is not None and divisor is not None:
+        return Dimension.of(a.constant // divisor)
     quotient = exact_quotient(a, b)
     if quotient is not None:
         return quotient
@@ -271,6 +283,10 @@ def _order(term: tuple[Monomial, int]) -> tuple[int, Monomial]:
 
 def _dimension(value: Operand) -> Dimension:
     return value if isinstance(value, Dimension) else Dimension.of(value)
+
+
+def _constant(value: Operand) -> int | None:
+    return value.constant if isinstance(value, Dimension) else value
 
 
 def _quoted(name: str) -> str:

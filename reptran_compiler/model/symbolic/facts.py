@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,21 @@ LARGEST = 64
 
 Shape = tuple[Dimension, ...]
 Array = NDArray[Any]
+
+_TYPES: Mapping[int, np.dtype[Any]] = {
+    TensorProto.BOOL: np.dtype(np.bool_),
+    TensorProto.INT8: np.dtype(np.int8),
+    TensorProto.INT16: np.dtype(np.int16),
+    TensorProto.INT32: np.dtype(np.int32),
+    TensorProto.INT64: np.dtype(np.int64),
+    TensorProto.UINT8: np.dtype(np.uint8),
+    TensorProto.UINT16: np.dtype(np.uint16),
+    TensorProto.UINT32: np.dtype(np.uint32),
+    TensorProto.UINT64: np.dtype(np.uint64),
+    TensorProto.FLOAT16: np.dtype(np.float16),
+    TensorProto.FLOAT: np.dtype(np.float32),
+    TensorProto.DOUBLE: np.dtype(np.float64),
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +62,18 @@ class Fact:
         return None if None in values else values
 
 
+class Stored(Fact):
+    """The fact of a small stored tensor of floating point, which is read when its value is asked for."""
+
+    def __init__(self, dtype: np.dtype[Any], shape: Shape, tensor: TensorProto) -> None:
+        vars(self).update(dtype=dtype, shape=shape, tensor=tensor)
+
+    @cached_property
+    def value(self) -> Array | None:  # type: ignore[override]
+        """The elements, where all of them are finite."""
+        return _read(self.tensor).value
+
+
 def constant_shape(shape: Shape | None) -> tuple[int, ...] | None:
     """The sizes, if all of them are known and constant."""
     sizes = [size.constant for size in shape or ()]
@@ -68,33 +96,22 @@ def of_tensor(tensor: TensorProto) -> Fact:
     """The fact of a stored tensor; its value is left out if it lies in a file that was not loaded."""
     shape = tuple(map(Dimension.of, tensor.dims))
     dtype = numpy_type(tensor.data_type)
-    small = np.prod(tensor.dims, dtype=object) <= LARGEST
+    small = math.prod(tensor.dims) <= LARGEST
     if not small or dtype is None or dtype.kind not in "iubf" or tensor.data_location == TensorProto.EXTERNAL:
         return Fact(dtype, shape)
+    return Stored(dtype, shape, tensor) if dtype.kind == "f" else _read(tensor)
+
+
+def _read(tensor: TensorProto) -> Fact:
     try:
         return of_array(numpy_helper.to_array(tensor))
     except (TypeError, ValueError):  # the data does not fit the shape: the model does not load
-        return Fact(dtype, shape)
+        return Fact(numpy_type(tensor.data_type), tuple(map(Dimension.of, tensor.dims)))
 
 
 def numpy_type(element_type: int) -> np.dtype[Any] | None:
     """numpy's name of an ONNX element type; None if it has none of its own, or is no number."""
-    names = {
-        TensorProto.BOOL: np.bool_,
-        TensorProto.INT8: np.int8,
-        TensorProto.INT16: np.int16,
-        TensorProto.INT32: np.int32,
-        TensorProto.INT64: np.int64,
-        TensorProto.UINT8: np.uint8,
-        TensorProto.UINT16: np.uint16,
-        TensorProto.UINT32: np.uint32,
-        TensorProto.UINT64: np.uint64,
-        TensorProto.FLOAT16: np.float16,
-        TensorProto.FLOAT: np.float32,
-        TensorProto.DOUBLE: np.float64,
-    }
-    found = names.get(element_type)  # type: ignore[call-overload]
-    return None if found is None else np.dtype(found)
+    return _TYPES.get(element_type)
 
 
 @dataclass
@@ -165,6 +182,6 @@ class Call:
 
 def unknown_elements(name: str, shape: tuple[int, ...]) -> Array:
     """The value of an integer tensor of which nothing is known but the shape."""
-    value = np.empty(int(np.prod(shape, dtype=object)), dtype=object)
+    value = np.empty(math.prod(shape), dtype=object)
     value[:] = [element(name, i) for i in range(value.size)]
     return value.reshape(shape)

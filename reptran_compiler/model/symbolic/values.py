@@ -5,6 +5,7 @@ which nothing is known."""
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from functools import reduce
@@ -54,9 +55,13 @@ def elementwise(function: Callable[..., Element]) -> ValueRule:
     """A function of an element of each operand."""
 
     def rule(call: Call) -> list[Array | None]:
-        values = [call.operand(i).value for i in range(len(call.inputs))]
-        known = [value for value in values if value is not None]
-        return [_apply(function, *known) if known and len(known) == len(values) else None]
+        known = []
+        for place in range(len(call.inputs)):
+            value = call.operand(place).value
+            if value is None:
+                return [None]
+            known.append(value)
+        return [_apply(function, *known) if known else None]
 
     return rule
 
@@ -69,7 +74,7 @@ def folded(function: Callable[[Element, Element], Element]) -> ValueRule:
 def constant_of_shape(call: Call) -> list[Array | None]:
     """One value everywhere: the attribute's, or 0."""
     form, stored = constant_shape(call.form), call.attributes.get("value")
-    if form is None or np.prod(form, dtype=object) > LARGEST:
+    if form is None or math.prod(form) > LARGEST:
         return [None]
     value = of_array(np.zeros(1, dtype=np.float32)) if stored is None else of_tensor(stored)
     return [None if value.value is None else np.broadcast_to(value.value.reshape(()), form)]
@@ -150,7 +155,7 @@ def split(call: Call) -> list[Array | None]:
 def expand(call: Call) -> list[Array | None]:
     """Repeated along axes of size 1."""
     value, form = call.operand(0).value, constant_shape(call.form)
-    small = form is not None and np.prod(form, dtype=object) <= LARGEST
+    small = form is not None and math.prod(form) <= LARGEST
     return [np.broadcast_to(value, form) if value is not None and form is not None and small else None]
 
 
@@ -158,7 +163,7 @@ def tile(call: Call) -> list[Array | None]:
     """Repeated as often as told."""
     value, form = call.operand(0).value, constant_shape(call.form)
     times = call.operand(1).constants
-    small = form is not None and np.prod(form, dtype=object) <= LARGEST
+    small = form is not None and math.prod(form) <= LARGEST
     return [np.tile(value, times) if value is not None and times is not None and small else None]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from reptran_compiler.model.symbolic.facts import (
     Array,
     Call,
     Fact,
+    Stored,
     constant_shape,
     numpy_type,
     of_array,
@@ -35,7 +37,7 @@ class Symbols:
         shapes: the sizes of the axes.
         values: the elements of small integer and boolean tensors (booleans are 0 and 1), as object arrays of Dimension
             in the tensor's shape; elements of which nothing is known are opaque.
-        dtypes: the element types of the tensors in `values`.
+        dtypes: the element types, of the tensors in `values` among others.
     """
 
     shapes: Mapping[str, tuple[Dimension, ...]]
@@ -70,14 +72,14 @@ def symbolic(model: ModelProto, ranks: Mapping[str, int] | None = None) -> Symbo
             if name in known and (name not in facts or facts[name].shape is None):
                 facts[name] = Fact(shape=tuple(extent(name, place) for place in range(known[name])))
     integers = {
-        name: (fact.value, fact.dtype)
+        name: fact.value
         for name, fact in facts.items()
-        if fact.value is not None and fact.dtype is not None and fact.dtype.kind in "iub"
+        if fact.dtype is not None and fact.dtype.kind in "iub" and fact.value is not None
     }
     return Symbols(
         {name: fact.shape for name, fact in facts.items() if fact.shape is not None},
-        {name: value for name, (value, _) in integers.items()},
-        {name: dtype for name, (_, dtype) in integers.items()},
+        integers,
+        {name: fact.dtype for name, fact in facts.items() if fact.dtype is not None},
     )
 
 
@@ -185,11 +187,14 @@ def _dtype(call: Call) -> np.dtype[Any] | None:
 
 def _settled(name: str, fact: Fact) -> Fact:
     """The fact as it is kept: small, in the type's range, with opaque elements for unknown integers."""
-    shape = tuple(size if len(size.text) < LONGEST // 4 else extent(name, i) for i, size in enumerate(fact.shape or ()))
-    fact = Fact(fact.dtype, None if fact.shape is None else shape, fact.value)
+    if fact.shape is not None and any(len(size.text) >= LONGEST // 4 for size in fact.shape):
+        short = (size if len(size.text) < LONGEST // 4 else extent(name, i) for i, size in enumerate(fact.shape))
+        fact = Fact(fact.dtype, tuple(short), fact.value)
     form = constant_shape(fact.shape)
-    if form is None or fact.dtype is None or np.prod(form, dtype=object) > LARGEST:
-        return Fact(fact.dtype, fact.shape)
+    if form is None or fact.dtype is None or math.prod(form) > LARGEST:
+        return fact if fact.value is None and not fact.items else Fact(fact.dtype, fact.shape)
+    if isinstance(fact, Stored):
+        return fact
     if fact.dtype.kind == "f":
         items = [] if fact.value is None else list(fact.value.flat)
         known = fact.value is not None and all(item is not None and np.isfinite(item) for item in items)
