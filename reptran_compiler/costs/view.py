@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from reptran_compiler.model.protos import element_dtype
 from reptran_compiler.model.referred import array_of
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
@@ -59,7 +60,7 @@ def element_bytes(elem_type: int, count: int) -> int:
         return (count * _SUB_BYTE_BITS[name] + 7) // 8
     if name in {"", "UNDEFINED", "STRING"}:
         return 0
-    return count * int(onnx.helper.tensor_dtype_to_np_dtype(elem_type).itemsize)
+    return count * element_dtype(elem_type).itemsize
 
 
 class View:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnx_graphsurgeon as gs
 from onnx import (
     AttributeProto,
     GraphProto,
@@ -19,8 +18,8 @@ from onnx import (
     numpy_helper,
 )
 
-from reptran_compiler.model.graph import Constant, Graph, Node, Tensor, Variable
-from reptran_compiler.model.protos import copy_fields
+from reptran_compiler.model.graph import Constant, Graph, Node, Tensor, Unread, Variable
+from reptran_compiler.model.protos import copy_fields, element_dtype
 from reptran_compiler.model.referred import Scratch, array_of
 from reptran_compiler.model.subgraphs import bodies, captured
 
@@ -55,8 +54,7 @@ def import_model(model: ModelProto, scratch: Scratch | None = None) -> Graph:
     copy_fields(model, shell, without=("graph",))
     tensors: dict[str, Tensor] = {}
     for stored in proto.initializer:
-        tensors[stored.name] = constant = Constant(stored.name, _values(stored))
-        constant.source = stored
+        tensors[stored.name] = Constant(stored.name, _values(stored), stored)
     inputs: list[Tensor] = []
     for value in proto.input:
         if value.name not in tensors:
@@ -111,7 +109,7 @@ def export_model(graph: Graph, *, keep_value_info: bool = False) -> ModelProto:
     stored = dict(own)
     for name, constant in constants.items():
         stored[name] = tensor_proto(constant, name)
-        if stored[name] is getattr(constant, "source", None):
+        if stored[name] is constant.source:
             own[name] = stored[name]
     _replace(proto.initializer, list(stored.values()))
     _replace(proto.value_info, [value for value in proto.value_info if keep_value_info and value.name in made])
@@ -161,16 +159,15 @@ def _constants(graph: Graph) -> dict[str, Constant]:
 
 
 def _values(stored: TensorProto) -> Any:
-    """What a constant holds: read when it is asked for, unless graphsurgeon would read another type than is stored."""
-    known = np.dtype(helper.tensor_dtype_to_np_dtype(stored.data_type)).isbuiltin == 1
-    return gs.ir.tensor.LazyValues(stored) if known else numpy_helper.to_array(stored)
+    """What a constant holds: read when it is asked for, if it is of a type that numpy has itself."""
+    known = element_dtype(stored.data_type).isbuiltin == 1
+    return Unread(stored) if known else numpy_helper.to_array(stored)
 
 
 def _unchanged(constant: Constant) -> TensorProto | None:
     """The file's tensor that a constant was read from, while its values are still those."""
-    source: TensorProto | None = getattr(constant, "source", None)
-    lazy = isinstance(constant._values, gs.ir.tensor.LazyValues)
-    if source is None or lazy or _same(array_of(source), constant.values):
+    source = constant.source
+    if source is None or isinstance(constant._values, Unread) or _same(array_of(source), constant.values):
         return source
     return None
 

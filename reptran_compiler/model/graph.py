@@ -14,12 +14,25 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, TensorProto
+from onnx_graphsurgeon.util.misc import SynchronizedList
 
+from reptran_compiler.model.protos import element_dtype
 from reptran_compiler.model.referred import Scratch, array_of, is_referred
 from reptran_compiler.model.subgraphs import captured
 
 Array = NDArray[Any]
+
+
+class Unread(gs.ir.tensor.LazyValues):  # type: ignore[misc]
+    """The values of a stored tensor, not read yet."""
+
+    def __init__(self, tensor: TensorProto) -> None:
+        self.tensor, self.shape, self.dtype = tensor, tuple(tensor.dims), element_dtype(tensor.data_type)
+
+    def load(self) -> Array:
+        """The values."""
+        return array_of(self.tensor)
 
 
 class Variable(gs.Variable):  # type: ignore[misc]
@@ -32,6 +45,10 @@ class Variable(gs.Variable):  # type: ignore[misc]
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
+    def __init__(self, name: str) -> None:
+        links = {"inputs": _links(self, "outputs"), "outputs": _links(self, "inputs")}
+        self.__dict__.update(links, name=name, dtype=None, shape=None, type="tensor_type")
+
 
 class Constant(gs.Constant):  # type: ignore[misc]
     """A stored tensor. It never changes: another value is another constant."""
@@ -39,18 +56,22 @@ class Constant(gs.Constant):  # type: ignore[misc]
     name: str
     inputs: list[Node]
     outputs: list[Node]
+    source: TensorProto | None
     _values: Any
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
+    def __init__(self, name: str, values: Array | Unread, source: TensorProto | None = None) -> None:
+        links = {"inputs": _links(self, "outputs"), "outputs": _links(self, "inputs")}
+        self.__dict__.update(links, name=name, _values=values, data_location=None, _export_dtype=None, source=source)
+
     @property
     def values(self) -> Array:
         """The values, loaded when first asked; the array is read-only for good, and so is the attribute."""
-        tensor = self._values.tensor if isinstance(self._values, gs.ir.tensor.LazyValues) else None
-        if tensor is not None and is_referred(tensor):
-            return array_of(tensor)  # not kept: it is at hand
-        loaded: Array = gs.Constant.values.fget(self)
+        loaded: Array = self._values.load() if isinstance(self._values, Unread) else self._values
+        if isinstance(self._values, Unread) and not is_referred(self._values.tensor):
+            self._values = loaded  # what is referred to is not kept: it is at hand
         if loaded.flags.writeable:
             loaded.flags.writeable = False
             # A view of an array that is read-only cannot be made writeable.
@@ -78,10 +99,18 @@ class Node(gs.Node):  # type: ignore[misc]
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
-    def __init__(self, *args: Any, source: NodeProto | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.source = source
-        self.gone = False
+    def __init__(
+        self,
+        op: str,
+        name: str,
+        attrs: dict[str, Any],
+        inputs: Sequence[Tensor],
+        outputs: Sequence[Variable],
+        domain: str | None = None,
+        source: NodeProto | None = None,
+    ) -> None:
+        self.__dict__.update(op=op, name=name, attrs=attrs, domain=domain, source=source, gone=False)
+        self.__dict__.update(inputs=_links(self, "outputs", inputs), outputs=_links(self, "inputs", outputs))
 
     @property
     def op_type(self) -> str:
@@ -156,9 +185,7 @@ class Graph:
         if self.scratch is None or not self.scratch.keeps(values):
             return Constant(name, values)
         made = self.scratch.store(values, name)
-        constant = Constant(name, gs.ir.tensor.LazyValues(made))
-        constant.source = made
-        return constant
+        return Constant(name, Unread(made), made)
 
     def node(
         self,
@@ -208,11 +235,12 @@ class Graph:
     def adopt(self, nodes: Iterable[Node]) -> None:
         """Make operators part of the graph, and drop all others that stand beside it."""
         kept = list(nodes)
-        known = {id(node) for node in kept}
-        for node in self.beside:
-            if id(node) not in known:
-                _drop(node)
-        self.beside.clear()
+        if self.beside:
+            known = {id(node) for node in kept}
+            for node in self.beside:
+                if id(node) not in known:
+                    _drop(node)
+            self.beside.clear()
         self.recent.clear()
         if kept:
             self.nodes += kept
@@ -309,6 +337,16 @@ class Graph:
         if len(order) != len(nodes):
             raise ValueError("the graph has a circle")
         return order
+
+
+def _links(owner: Any, back: str, initial: Sequence[Any] = ()) -> SynchronizedList:
+    """A list of what an operator or a tensor is linked with, which is linked back in its list called `back`."""
+    made = SynchronizedList.__new__(SynchronizedList)
+    made.parent_obj, made.field_name = owner, back
+    list.extend(made, initial)
+    for each in initial:
+        list.append(getattr(each, back), owner)
+    return made
 
 
 def _drop(node: Node) -> None:

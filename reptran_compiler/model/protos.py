@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from functools import cache
+from typing import Any
 
+import numpy as np
 from google.protobuf.message import Message  # type: ignore[import-untyped,unused-ignore]
 from onnx import TensorProto, helper
 
 #: Bits of an element of the types that are packed.
 _PACKED = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2, "FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
+
+
+@cache
+def element_dtype(data_type: int) -> np.dtype[Any]:
+    """The numpy dtype of an ONNX element type.
+
+    Raises:
+        KeyError: there is no such type.
+    """
+    return np.dtype(helper.tensor_dtype_to_np_dtype(data_type))
 
 
 def copy_fields(source: Message, target: Message, without: Collection[str] = ()) -> None:
@@ -29,7 +42,7 @@ def stated_bytes(tensor: TensorProto) -> int:
     """How many bytes the data of a tensor takes; -1 where its type has no size, or its shape none."""
     try:
         name = TensorProto.DataType.Name(tensor.data_type)
-        bits = _PACKED.get(name) or 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        bits = _PACKED.get(name) or 8 * element_dtype(tensor.data_type).itemsize
     except (ValueError, KeyError, TypeError):
         return -1
     if name == "STRING" or min(tensor.dims, default=0) < 0:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from reptran_compiler.errors import BadInput
-from reptran_compiler.model.protos import copy_fields, stated_bytes
+from reptran_compiler.model.protos import copy_fields, element_dtype, stated_bytes
 
 Array = NDArray[Any]
 
@@ -141,7 +141,7 @@ def array_of(tensor: TensorProto) -> Array:
         if tensor.data_location == TensorProto.EXTERNAL:
             raise ValueError(f"the external data of tensor {tensor.name!r} was not loaded")
         return numpy_helper.to_array(tensor)
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    dtype = element_dtype(tensor.data_type)
     offset = int(_entry(tensor, "offset"))
     values = np.memmap(_entry(tensor, "location"), dtype, "r", offset, tuple(tensor.dims)).view(np.ndarray)
     return values if values.flags.aligned else values.copy()

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from reptran_compiler.errors import BadInput, OutOfMemory
 from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable
@@ -25,6 +25,7 @@ from reptran_compiler.rewriting.validity import flaw
 from reptran_compiler.runtime import RuntimeFailure, TensorFact
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Attempts:
 
         def attempt() -> Match | Mismatch:
             watch = Watch(self.graph, self.graph.nodes) if self.paranoid else None
-            found = self._call(rule, lambda: match(rule.pattern, self.graph, node))
+            found = self._call(rule, match, rule.pattern, self.graph, node)
             if watch is not None:
                 watch.see()
             return found
@@ -82,21 +83,9 @@ class Attempts:
             CannotContinue: a rule of the compiler says that the model cannot be compiled.
         """
         self.graph.adopt(())
-
-        def attempt() -> Application:
-            if self._trusted(rule):
-                return self._built(rule, found)
-            watch = Watch(self.graph, self.graph.nodes) if self.paranoid else Watch.around(found)
-            try:
-                made = self._twice(rule, found) if self.paranoid else self._built(rule, found)
-                if self.check:
-                    self._execute(made)
-            finally:
-                watch.see()
-            return made
-
+        attempt = self._built if self._trusted(rule) else self._watched
         try:
-            return self._answered(rule, found.root, attempt)
+            return self._answered(rule, found.root, attempt, rule, found)
         except RequirementNotMet as no:
             self.graph.adopt(())
             return no.mismatch
@@ -108,48 +97,58 @@ class Attempts:
         """Whether a rule is called as it is: it is the compiler's own, and nothing is checked."""
         return rule.ours and not self.check and not self.paranoid
 
-    def _answered(self, rule: Rule, node: Node, attempt: Callable[[], T]) -> T:
+    def _answered(self, rule: Rule, node: Node, attempt: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What an attempt gives; whatever a rule raises becomes a refusal that names it and the operator."""
-        place = f"rule {rule.name!r} at node {node.name!r}"
         try:
-            return attempt()
+            return attempt(*args, **kwargs)
         except (RequirementNotMet, Refused, OutOfMemory, KeyboardInterrupt):
             raise
         except (EditedInPlace, TookTooLong) as error:
-            raise Refused(f"{place}: {error}", rule) from None
+            raise Refused(f"{_place(rule, node)}: {error}", rule) from None
         except (CannotContinue, BadInput) as error:
             if rule.ours:
                 raise
-            raise Refused(f"{place}: {error}", rule) from None
+            raise Refused(f"{_place(rule, node)}: {error}", rule) from None
         except RuntimeFailure as error:
-            raise Refused(f"{place}: what it wrote does not run: {error}", rule) from None
+            raise Refused(f"{_place(rule, node)}: what it wrote does not run: {error}", rule) from None
         except SystemExit as error:
-            raise Refused(f"{place} ends the process (exit code {error.code})", rule) from None
+            raise Refused(f"{_place(rule, node)} ends the process (exit code {error.code})", rule) from None
         except BaseException as error:  # noqa: BLE001 - a rule may raise anything
             words = " ".join(f"{type(error).__name__}: {error}".split())
-            raise Refused(f"{place} failed: {words}", rule) from error
+            raise Refused(f"{_place(rule, node)} failed: {words}", rule) from error
 
-    def _call(self, rule: Rule, function: Callable[[], T]) -> T:
+    def _call(self, rule: Rule, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What a function of a rule returns, within the time limit."""
         if self._trusted(rule):
-            return function()
+            return function(*args, **kwargs)
         with nullcontext() if rule.ours else shielded():
-            return self.limit.run(function)
+            return self.limit.run(lambda: function(*args, **kwargs))
+
+    def _watched(self, rule: Rule, found: Match) -> Application:
+        """What a rule writes for a match, executed if declarations are, and the graph watched meanwhile."""
+        watch = Watch(self.graph, self.graph.nodes) if self.paranoid else Watch.around(found)
+        try:
+            made = self._twice(rule, found) if self.paranoid else self._built(rule, found)
+            if self.check:
+                self._execute(made)
+        finally:
+            watch.see()
+        return made
 
     def _built(self, rule: Rule, found: Match) -> Application:
         """What a rule writes for a match, not yet executed."""
         found.facts, found.context = self.facts, self.context
         check, rewrite = rule.part("check"), rule.part("rewrite")
         assert rewrite is not None, "`rule` asks for it"
-        place = f"rule {rule.name!r} at node {found.root.name!r}"
         if check is not None:
-            answer = self._call(rule, lambda: check(found))
+            answer = self._call(rule, check, found)
             if answer is not None:
-                raise Refused(f"{place}: check returns {answer!r}: it turns matches down with m.require(...)", rule)
-        made = self._application(rule, found, self._call(rule, lambda: rewrite(found, self.graph)))
+                hint = "it turns matches down with m.require(...)"
+                raise Refused(f"{_place(rule, found.root)}: check returns {answer!r}: {hint}", rule)
+        made = self._application(rule, found, self._call(rule, rewrite, found, self.graph))
         wrong = "" if self._trusted(rule) else flaw(found, made.new, names=self.paranoid or not rule.ours)
         if wrong:
-            raise Refused(f"{place}: {wrong}", rule)
+            raise Refused(f"{_place(rule, found.root)}: {wrong}", rule)
         return made
 
     def _application(self, rule: Rule, found: Match, result: Any) -> Application:
@@ -157,14 +156,14 @@ class Attempts:
         tensors = [each.tensor if isinstance(each, Tagged) else each for each in given]
         tags = [each.tag if isinstance(each, Tagged) else None for each in given]
         strange = [each for each in tensors if not isinstance(each, (Variable, Constant))]
-        place = f"rule {rule.name!r} at node {found.root.name!r}"
         if strange:
             hint = ": return its .outputs[0]" if isinstance(strange[0], Node) else ""
             kind = type(strange[0]).__name__
-            raise Refused(f"{place}: rewrite returns a {kind}, which is no tensor{hint}", rule)
+            raise Refused(f"{_place(rule, found.root)}: rewrite returns a {kind}, which is no tensor{hint}", rule)
         old = list(found.root.outputs)
         unread = [t for t in old[len(tensors) :] if t.name and (t.outputs or self.graph.is_output(t))]
         if unread or len(tensors) > len(old):
+            place = _place(rule, found.root)
             raise Refused(f"{place} returns {len(tensors)} tensors for {len(old)} outputs", rule)
         made = Application(rule, found, self.graph, self.facts, old[: len(tensors)], tensors, tags)
         made.made = {id(node) for node in self.graph.beside}
@@ -205,7 +204,7 @@ class Attempts:
         if type(effect).__module__.startswith("reptran_compiler."):
             effect.execute(made)
         else:
-            self._call(made.rule, lambda: effect.execute(made))
+            self._call(made.rule, effect.execute, made)
         if made.rule.cost is not None:
             old, new = made.before_region, made.after_region
             before = self._counted(old, [self.facts.source(tensor) for tensor in old.inputs.values()])
@@ -232,3 +231,8 @@ class Attempts:
 
     def _counted(self, region: Region, facts: Sequence[TensorFact]) -> Counted:
         return count_region(region.model, {name: fact.shape for name, fact in region.shapes(facts).items()})
+
+
+def _place(rule: Rule, node: Node) -> str:
+    """A rule and an operator, for messages."""
+    return f"rule {rule.name!r} at node {node.name!r}"

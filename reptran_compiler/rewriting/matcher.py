@@ -28,7 +28,7 @@ def match(pattern: Operator | Either, graph: Graph, root: Node) -> Match | Misma
     Returns:
         The first match, or why the attempt that came furthest failed.
     """
-    matcher = _Matcher(graph, Mismatch("expression", root.name, "does not match"))
+    matcher = _Matcher(graph, ("expression", root.name, "does not match"))
     for choice in pattern.choices if isinstance(pattern, Either) else (pattern,):
         if not isinstance(choice, Operator):
             continue
@@ -36,8 +36,8 @@ def match(pattern: Operator | Either, graph: Graph, root: Node) -> Match | Misma
             leak = _leak(graph, root, nodes)
             if leak is None:
                 return Match(graph, root, bound, tuple(nodes.values()))
-            matcher.fail(Mismatch("expression", leak.name, "is also read outside the match"), bound, nodes)
-    return matcher.why
+            matcher.fail("expression", leak.name, "is also read outside the match", bound, nodes)
+    return Mismatch(*matcher.why)
 
 
 def _leak(graph: Graph, root: Node, nodes: Nodes) -> Tensor | None:
@@ -48,27 +48,27 @@ def _leak(graph: Graph, root: Node, nodes: Nodes) -> Tensor | None:
 
 @dataclass
 class _Matcher:
-    """Tries patterns against the operators of a graph; `why` says what did not fit in the best attempt so far."""
+    """Tries patterns against the operators of a graph; `why` says what did not fit in the best attempt so far, and
+    becomes a `Mismatch`."""
 
     graph: Graph
-    why: Mismatch
+    why: tuple[str, str, str]
     _furthest: int = -1
 
-    def fail(self, why: Mismatch, bound: Bound, nodes: Nodes) -> None:
+    def fail(self, part: str, where: str, reason: str, bound: Bound, nodes: Nodes) -> None:
         """Note that an attempt failed, with what it had found by then."""
         if len(bound) + len(nodes) > self._furthest:
-            self.why, self._furthest = why, len(bound) + len(nodes)
+            self.why, self._furthest = (part, where, reason), len(bound) + len(nodes)
 
     def operator(self, p: Operator, node: Node, bound: Bound, nodes: Nodes) -> Found:
         """All ways in which an operator fits, given what is bound already."""
-        label = p.name or "/".join(p.types)
         reason = self._unfit(p, node)
         if reason:
-            self.fail(Mismatch(label, node.name, reason), bound, nodes)
+            self.fail(p.label, node.name, reason, bound, nodes)
             return
         if p.name:
             if bound.get(p.name, node) is not node:
-                self.fail(Mismatch(label, node.name, "is not the operator met before under this name"), bound, nodes)
+                self.fail(p.label, node.name, "is not the operator met before under this name", bound, nodes)
                 return
             bound = {**bound, p.name: node}
         nodes = {**nodes, id(node): node}
@@ -117,17 +117,17 @@ class _Matcher:
                 yield from self.operator(p, maker, bound, nodes)
                 return
             reason = "no operator makes it" if maker is None else f"is not the first output of {maker.name!r}"
-            self.fail(Mismatch(p.name or "/".join(p.types), tensor.name if tensor else "", reason), bound, nodes)
+            self.fail(p.label, tensor.name if tensor else "", reason, bound, nodes)
         elif tensor is None:
             if p.optional:
                 yield bound, nodes
             else:
-                self.fail(Mismatch(p.name, "", "is absent"), bound, nodes)
+                self.fail(p.name, "", "is absent", bound, nodes)
         else:
             reason = _unfit_tensor(p, tensor, bound)
             if reason:
                 part = p.name or ("constant" if p.constant else "operand")
-                self.fail(Mismatch(part, tensor.name, reason), bound, nodes)
+                self.fail(part, tensor.name, reason, bound, nodes)
             else:
                 yield ({**bound, p.name: tensor} if p.name else bound), nodes
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NoReturn
 
 from reptran_compiler.model import Graph, Node, Tensor
@@ -40,7 +41,12 @@ class Operator:
     name: str
     attrs: tuple[tuple[str, Any], ...] = ()
 
-    @property
+    @cached_property
+    def label(self) -> str:
+        """What messages call it: its name, or its types."""
+        return self.name or "/".join(self.types)
+
+    @cached_property
     def deep(self) -> bool:
         """Whether the pattern asks for further operators above."""
         parts = (each.choices if isinstance(each, Either) else (each,) for each in self.inputs)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
+from reptran_compiler.model.protos import element_dtype
 from reptran_compiler.model.referred import byte_count
 from reptran_compiler.model.symbolic import Dimension, Symbols
 from reptran_compiler.runtime.session import RuntimeFailure, Session, element_type
@@ -52,7 +53,7 @@ class TensorFact:
         if not stated.type.HasField("tensor_type"):
             return True
         kind = stated.type.tensor_type
-        if kind.elem_type and helper.tensor_dtype_to_np_dtype(kind.elem_type) != self.dtype:
+        if kind.elem_type and element_dtype(kind.elem_type) != self.dtype:
             return False
         if not kind.HasField("shape"):
             return True
@@ -146,7 +147,7 @@ def inferred_facts(
         kind = value.type.tensor_type
         if value.name in facts or not value.type.HasField("tensor_type") or not kind.elem_type:
             continue
-        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        dtype = element_dtype(kind.elem_type)
         if value.name in shapes:
             facts[value.name] = TensorFact(shapes[value.name], dtype)
         elif kind.HasField("shape") and all(axis.HasField("dim_value") for axis in kind.shape.dim):
@@ -250,14 +251,14 @@ def _inferred_values(light: ModelProto) -> list[ValueInfoProto]:
 
 
 def _stored_fact(tensor: TensorProto) -> TensorFact:
-    return TensorFact(tuple(tensor.dims), np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)))
+    return TensorFact(tuple(tensor.dims), element_dtype(tensor.data_type))
 
 
 def _dtype(text: str) -> np.dtype[Any]:
     """The numpy dtype of onnxruntime's spelling of a tensor type, `tensor(float)`."""
     inner = text[len("tensor(") : -1] if text.startswith("tensor(") else text
     if inner == "bfloat16":
-        return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16))
+        return element_dtype(TensorProto.BFLOAT16)
     try:
         return np.dtype(_TYPES.get(inner, inner))
     except TypeError:

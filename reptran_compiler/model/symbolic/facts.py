@@ -65,11 +65,13 @@ class Fact:
 class Stored(Fact):
     """The fact of a small stored tensor of floating point, which is read when its value is asked for."""
 
+    tensor: TensorProto
+
     def __init__(self, dtype: np.dtype[Any], shape: Shape, tensor: TensorProto) -> None:
-        vars(self).update(dtype=dtype, shape=shape, tensor=tensor)
+        self.__dict__.update(dtype=dtype, shape=shape, tensor=tensor)
 
     @cached_property
-    def value(self) -> Array | None:  # type: ignore[override]
+    def value(self) -> Array | None:
         """The elements, where all of them are finite."""
         return _read(self.tensor).value
 
