@@ -177,7 +177,8 @@ class Compilation:
             summary = self._verified(summary, judgement, transformation.from_elsewhere)
         self.step("writing", 0, None)
         moves = "" if self.outputs.map is None else provenance.moves_json(transformation, options, source.digest)
-        self.outputs.write(written, source, moves, to_json(summary))
+        report = "" if self.outputs.report is None else to_json(summary)
+        self.outputs.write(written, source, moves, report)
         return CompileResult(self._given(written), summary, transformation, judgement, scratch)
 
     def _emitted(self, result: ModelProto, integers: Mapping[str, IntegerType]) -> ModelProto:

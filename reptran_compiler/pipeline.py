@@ -115,7 +115,6 @@ def _replicate(
     for rule in (each for each in rules if each.phase == "finish"):
         if finishing.fixpoint(rule) and options.stages:
             stages.append((rule.name, export_model(graph)))
-    graph.tidy()
     _see_repeated(graph, added, finishing, options)
     if options.bn == "fold" and any(rule.name == "fold-bn" for rule in rules):
         _see_norms_folded(graph)

@@ -273,8 +273,8 @@ def _check_numbers(values: NDArray[Any], what: str, *, factor: bool) -> None:
     if not values.size or not is_float(values.dtype):
         return
     with np.errstate(invalid="ignore"):
-        ends = np.array([np.min(values), np.max(values)]).astype(np.float64)
-    if np.isnan(ends).any():
+        low, high = float(np.min(values)), float(np.max(values))
+    if math.isnan(low) or math.isnan(high):
         raise Malformed(f"{what} holds NaN: what is computed from it cannot be verified")
-    if factor and np.isinf(ends).any():
+    if factor and (math.isinf(low) or math.isinf(high)):
         raise Malformed(f"{what} holds an infinite factor: what is computed from it cannot be verified")

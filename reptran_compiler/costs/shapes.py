@@ -26,6 +26,7 @@ class Shapes:
         self._model = model
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._types: dict[str, int] = {}
+        self._bytes: dict[str, int] = {}
         constants = {tensor.name for tensor in model.graph.initializer}
         inputs = [value for value in model.graph.input if value.name not in constants]
         self._fixed, self.batch = _fix_inputs(inputs, dict(input_shapes or {}))
@@ -68,6 +69,7 @@ class Shapes:
             raise CannotCount(
                 f"the shape of tensor {missing[0]!r} cannot be inferred, and the model does not run: {error}"
             ) from error
+        self._bytes.clear()
         for name in missing:
             if name in facts:
                 self._shapes[name] = facts[name].shape
@@ -95,9 +97,11 @@ class Shapes:
 
     def bytes(self, name: str) -> int:
         """Bytes of a tensor for one sample; 0 where its shape or type is unknown."""
-        if name not in self._shapes:
-            return 0
-        return element_bytes(self._types.get(name, 0), self.per_sample(self.size(name)))
+        known = self._bytes.get(name)
+        if known is None:
+            size = self.per_sample(self.size(name)) if name in self._shapes else 0
+            known = self._bytes[name] = element_bytes(self._types.get(name, 0), size)
+        return known
 
 
 def _known(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:

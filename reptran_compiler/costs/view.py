@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class Root:
     is_float: bool
     packed: bool
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of stored elements."""
         return math.prod(self.shape)
@@ -54,13 +55,21 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
 
 def element_bytes(elem_type: int, count: int) -> int:
     """Bytes that ``count`` elements of an ONNX element type take; 0 for strings and unknown types."""
-    known = elem_type in onnx.TensorProto.DataType.values()
-    name = onnx.TensorProto.DataType.Name(elem_type) if known else ""
-    if name in _SUB_BYTE_BITS:
-        return (count * _SUB_BYTE_BITS[name] + 7) // 8
+    return (count * _bits(elem_type) + 7) // 8
+
+
+@cache
+def _bits(elem_type: int) -> int:
+    """Bits of an element of an ONNX type; 0 for strings and unknown types."""
+    name = _name(elem_type)
     if name in {"", "UNDEFINED", "STRING"}:
         return 0
-    return count * element_dtype(elem_type).itemsize
+    return _SUB_BYTE_BITS.get(name) or 8 * element_dtype(elem_type).itemsize
+
+
+@cache
+def _name(elem_type: int) -> str:
+    return onnx.TensorProto.DataType.Name(elem_type) if elem_type in onnx.TensorProto.DataType.values() else ""
 
 
 class View:
@@ -289,7 +298,7 @@ def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
 
 def _stored(tensor: onnx.TensorProto, name: str = "") -> Root:
     shape = tuple(tensor.dims)
-    kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+    kind = _name(tensor.data_type)
     return Root(
         name=name or tensor.name,
         shape=shape,

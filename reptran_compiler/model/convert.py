@@ -239,6 +239,13 @@ def node_proto(node: Node) -> NodeProto:
     """A node as a file holds it, with the documentation and metadata of the node that it stems from."""
     proto = NodeProto()
     source: NodeProto | None = node.source
+    if source is not None and _as_in_file(node, source):
+        proto.CopyFrom(source)
+        del proto.input[:], proto.output[:]
+        proto.name = node.name
+        proto.input.extend([t.name for t in node.inputs])
+        proto.output.extend([t.name for t in node.outputs])
+        return proto
     if source is not None:
         same = (source.op_type, source.domain) == (node.op, node.domain or "")
         copy_fields(source, proto, ("input", "output", "attribute", *(() if same else _OF_THE_OPERATOR)))
@@ -257,6 +264,15 @@ def node_proto(node: Node) -> NodeProto:
             proto.attribute.append(helper.make_attribute(name, value))
     proto.attribute.extend(a for a in known.values() if a.type not in _PLAIN)
     return proto
+
+
+def _as_in_file(node: Node, source: NodeProto) -> bool:
+    """Whether a node differs from the file's in nothing but its name and what it reads and makes."""
+    if (source.op_type, source.domain) != (node.op, node.domain or ""):
+        return False
+    known = {a.name: _value(a) for a in source.attribute if a.type in _PLAIN}
+    alike = len(known) == len(source.attribute) and list(known) == list(node.attrs)
+    return alike and all(_same(old, node.attrs[name]) for name, old in known.items())
 
 
 def _same(old: Any, new: Any) -> bool:

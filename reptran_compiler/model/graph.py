@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from heapq import heapify, heappop, heappush
 from typing import Any
 
@@ -115,7 +116,12 @@ class Node(gs.Node):  # type: ignore[misc]
     @property
     def op_type(self) -> str:
         """The operator type, with its domain in front where that is not ONNX' own."""
-        return self.op if self.domain in (None, "", "ai.onnx") else f"{self.domain}.{self.op}"
+        return self.op if not self.domain or self.domain == "ai.onnx" else f"{self.domain}.{self.op}"
+
+    @cached_property
+    def captured(self) -> Mapping[str, None]:
+        """The names that its subgraphs read, in order, those that they make themselves included."""
+        return {} if self.source is None else dict.fromkeys(captured(self.source))
 
     def input(self, position: int) -> Tensor | None:
         """An input, None where it is absent."""
@@ -293,22 +299,23 @@ class Graph:
 
     def is_output(self, tensor: Tensor) -> bool:
         """Whether it is an output of the graph, or read by a subgraph."""
-        return tensor.name in self.pinned or any(tensor is output for output in self.outputs)
+        return tensor in self.outputs or tensor.name in self.pinned
 
     def tidy(self) -> None:
         """Drop nodes that no output needs and sort the rest, keeping the order where it is free."""
         needed: set[int] = set()
         stack = [t.inputs[0] for t in self.outputs if t.inputs]
-        stack += [n for n in self.nodes if any(o.name in self.pinned for o in n.outputs)]
+        if self.pinned:
+            stack += [n for n in self.nodes if any(o.name in self.pinned for o in n.outputs)]
         while stack:
             node = stack.pop()
             if id(node) in needed:
                 continue
             needed.add(id(node))
             stack += [t.inputs[0] for t in node.inputs if t.inputs]
-        dead = [node for node in self.nodes if id(node) not in needed]
-        for node in dead:
-            _drop(node)
+        for node in self.nodes:
+            if id(node) not in needed:
+                _drop(node)
         self.nodes = self._sorted([node for node in self.nodes if id(node) in needed])
         self.version += 1
 
@@ -316,14 +323,18 @@ class Graph:
         place = {id(node): index for index, node in enumerate(nodes)}
         waiting = [0] * len(nodes)
         behind: list[list[int]] = [[] for _ in nodes]
-        pinned = {t.name: id(node) for node in nodes for t in node.outputs if t.name in self.pinned}
+        pinned = {t.name: index for index, node in enumerate(nodes) for t in node.outputs if t.name in self.pinned}
+        in_order = True
         for index, node in enumerate(nodes):
-            makers = {id(t.inputs[0]) for t in node.inputs if t.inputs}
-            if pinned and node.source is not None:
-                makers |= {pinned[name] for name in captured(node.source) if name in pinned}
+            makers = {place[id(t.inputs[0])] for t in node.inputs if t.inputs}
+            if pinned:
+                makers |= {pinned[name] for name in node.captured if name in pinned}
+            waiting[index] = len(makers)
             for maker in makers:
-                waiting[index] += 1
-                behind[place[maker]].append(index)
+                behind[maker].append(index)
+                in_order = in_order and maker < index
+        if in_order:
+            return nodes
         ready = [index for index, count in enumerate(waiting) if count == 0]
         heapify(ready)
         order = []

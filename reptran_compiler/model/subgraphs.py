@@ -7,8 +7,12 @@ from onnx import AttributeProto, GraphProto, NodeProto
 
 def bodies(node: NodeProto) -> list[GraphProto]:
     """The subgraphs that a node holds."""
-    found = [attribute.g for attribute in node.attribute if attribute.type == AttributeProto.GRAPH]
-    return found + [body for attribute in node.attribute for body in attribute.graphs]
+    found: list[GraphProto] = []
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            found.append(attribute.g)
+        found += attribute.graphs
+    return found
 
 
 def captured(node: NodeProto) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reptran_compiler.model import Constant, Graph, Node, Tensor, captured
+from reptran_compiler.model import Constant, Graph, Node, Tensor
 from reptran_compiler.replication.binarisation import binarised
 from reptran_compiler.replication.facts import WideFacts, as_ints
 from reptran_compiler.replication.roles import Roles, find_roles, stem_end
@@ -318,7 +318,7 @@ class Copies:
             CannotReplicate: one does.
         """
         for node in g.nodes:
-            for name in captured(node.source) if node.source is not None else ():
+            for name in node.captured:
                 if isinstance(self.facts.tags.get(name), (Wide, Distinct)):
                     if before is not None and not before & _behind(node):
                         continue
@@ -332,7 +332,8 @@ class Copies:
             CannotReplicate: a subgraph reads a wide map, or the copies of an output of integers may differ.
         """
         self.see_bodies_narrow(g)
-        for out in [tensor for tensor in g.outputs if self.wide(tensor) is not None]:
+        wide = [tensor for tensor in g.outputs if self.wide(tensor) is not None]
+        for out in wide:
             name, state = out.name, self.facts.tags[out.name]
             mean = self.mean_behind(g, out, state)
             out.name = g.fresh(f"{name}/wide")
@@ -341,7 +342,8 @@ class Copies:
             mean.name = name
             g.outputs = [mean if tensor is out else tensor for tensor in g.outputs]
             g.adopt(g.since(0))
-        g.tidy()
+        if wide:
+            g.tidy()
 
     def _cut(self, g: Graph, tensor: Tensor, state: Wide) -> list[Tensor]:
         """A wide tensor's copies."""

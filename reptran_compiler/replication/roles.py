@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable, captured
+from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable
 from reptran_compiler.rewriting import Facts
 
 _SHAPE_READERS = frozenset({"Shape", "Size"})
@@ -64,11 +64,11 @@ def find_roles(g: Graph, facts: Facts) -> Roles:
     for node in g.nodes:
         if node.op in _SHAPE_READERS:
             continue
-        reads = {tensor.name for tensor in node.inputs if isinstance(tensor, Variable)} | _read_inside(node)
+        reads = {tensor.name for tensor in node.inputs if isinstance(tensor, Variable)}.union(node.captured)
         made = [tensor.name for tensor in node.outputs]
-        if node.name in layers or reads & behind:
+        if node.name in layers or not reads.isdisjoint(behind):
             behind.update(made)
-        if node.name not in layers and reads & near:
+        if node.name not in layers and not reads.isdisjoint(near):
             near.update(made)
     before: set[str] = set()
     for node in reversed(g.nodes):
@@ -76,13 +76,8 @@ def find_roles(g: Graph, facts: Facts) -> Roles:
             continue
         if node.name in layers or any(tensor.name in before for tensor in node.outputs):
             before.update(tensor.name for tensor in node.inputs if tensor.name)
-            before |= _read_inside(node)
+            before.update(node.captured)
     return Roles(frozenset(near), frozenset(behind), frozenset(before), layers, depthwise)
-
-
-def _read_inside(node: Node) -> set[str]:
-    """The names that an operator's subgraphs read."""
-    return set() if node.source is None else set(captured(node.source))
 
 
 def stem_end(g: Graph, node: Node) -> Tensor:

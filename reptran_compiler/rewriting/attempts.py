@@ -138,14 +138,12 @@ class Attempts:
     def _built(self, rule: Rule, found: Match) -> Application:
         """What a rule writes for a match, not yet executed."""
         found.facts, found.context = self.facts, self.context
-        check, rewrite = rule.part("check"), rule.part("rewrite")
-        assert rewrite is not None, "`rule` asks for it"
-        if check is not None:
-            answer = self._call(rule, check, found)
+        if rule.check is not None:
+            answer = self._call(rule, rule.check, found)
             if answer is not None:
                 hint = "it turns matches down with m.require(...)"
                 raise Refused(f"{_place(rule, found.root)}: check returns {answer!r}: {hint}", rule)
-        made = self._application(rule, found, self._call(rule, rewrite, found, self.graph))
+        made = self._application(rule, found, self._call(rule, rule.rewrite, found, self.graph))
         wrong = "" if self._trusted(rule) else flaw(found, made.new, names=self.paranoid or not rule.ours)
         if wrong:
             raise Refused(f"{_place(rule, found.root)}: {wrong}", rule)

@@ -144,16 +144,18 @@ class Engine:
         for parts in inner.values():
             claims.update(id(part) for part in parts)
         left: list[Node] = []
+        by_type: dict[str, list[Rule]] = {}
         for node in list(self.graph.nodes):
             parts = inner.get(id(node), [])
-            claims.subtract(id(part) for part in parts)
+            if parts:
+                claims.subtract(id(part) for part in parts)
             if not self._alive(node):
                 continue
             if parts and any(self._try(rule, node) is not None for rule in deep if context.pending(parts[-1])):
                 continue
             # What a match behind this one may still take is left to it.
             free = [each for each in (*reversed(parts), node) if claims[id(each)] == 0 and self._alive(each)]
-            left += [each for each in free if not self._visit(each, rules, context)]
+            left += [each for each in free if not self._visit(each, rules, context, by_type)]
         return left
 
     @contextmanager
@@ -181,13 +183,19 @@ class Engine:
                 names = " or ".join(f"rule {rule.name!r}" for rule in strange[:_NAMED])
                 raise Refused(f"{names}: {error}", strange[0]) from None
 
-    def _visit(self, node: Node, rules: Sequence[Rule], context: Walk) -> bool:
-        """Apply rules to an operator while they leave something to do. Returns whether nothing is left."""
+    def _visit(self, node: Node, rules: Sequence[Rule], context: Walk, by_type: dict[str, list[Rule]]) -> bool:
+        """Apply rules to an operator while they leave something to do. Returns whether nothing is left.
+
+        `by_type` holds, of the rules, those for each type of operator that was visited.
+        """
         ready = context.pending(node)
         for _ in range(_ROUNDS):
             if not ready:
                 return True
-            made = next((new for rule in rules if (new := self._try(rule, node)) is not None), None)
+            fitting = by_type.get(node.op_type)
+            if fitting is None:
+                fitting = by_type[node.op_type] = [rule for rule in rules if rule.pattern.accepts(node)]
+            made = next((new for rule in fitting if (new := self._try(rule, node)) is not None), None)
             if made is None:
                 return False
             node = made
@@ -195,7 +203,10 @@ class Engine:
         return False
 
     def _alive(self, node: Node) -> bool:
-        return any(tensor.outputs or self.graph.is_output(tensor) for tensor in node.outputs)
+        for tensor in node.outputs:
+            if tensor.outputs or self.graph.is_output(tensor):
+                return True
+        return False
 
     def _refresh(self) -> None:
         """Look at the graph anew where it has changed since it was looked at."""

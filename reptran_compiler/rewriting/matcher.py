@@ -28,6 +28,8 @@ def match(pattern: Operator | Either, graph: Graph, root: Node) -> Match | Misma
     Returns:
         The first match, or why the attempt that came furthest failed.
     """
+    if isinstance(pattern, Operator) and not pattern.inputs and not pattern.attrs and pattern.accepts(root):
+        return Match(graph, root, {pattern.name: root} if pattern.name else {}, (root,))
     matcher = _Matcher(graph, ("expression", root.name, "does not match"))
     for choice in pattern.choices if isinstance(pattern, Either) else (pattern,):
         if not isinstance(choice, Operator):

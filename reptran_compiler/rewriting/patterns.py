@@ -102,7 +102,7 @@ class RequirementNotMet(Exception):
     """A rule's own check turned a match down."""
 
     def __init__(self, mismatch: Mismatch) -> None:
-        super().__init__(str(mismatch))
+        super().__init__(mismatch)
         self.mismatch = mismatch
 
 

@@ -87,6 +87,18 @@ class Rule:
         """Whether its functions are the compiler's own code, whoever registers it."""
         return str(self.body.__module__).split(".")[0] in ("reptran_compiler", "reptran_passes")
 
+    @cached_property
+    def check(self) -> Callable[..., Any] | None:
+        """What turns matches down; None where nothing does."""
+        return self.part("check")
+
+    @cached_property
+    def rewrite(self) -> Callable[..., Any]:
+        """What builds what takes the place of a match."""
+        found = self.part("rewrite")
+        assert found is not None, "`rule` asks for it"
+        return found
+
     def part(self, name: str) -> Callable[..., Any] | None:
         """A function of the rule's class, None where it has none of that name."""
         found = getattr(self.body, name, None)
