@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from onnx import ModelProto
 
+from reptran_compiler.model.symbolic import symbolic
 from reptran_compiler.runtime import RuntimeFailure, TensorFact, random_feeds, tensor_facts
 from reptran_compiler.trial import Trial
 
@@ -15,10 +16,10 @@ _Facts = Sequence[Mapping[str, TensorFact]]
 def carry_annotations(source: ModelProto, result: ModelProto, trial: Trial, *, threads: int = 1) -> None:
     """Let a result say of a tensor what its source says, where the tensor kept its shape.
 
-    A stated shape comes back with its documentation and metadata where runs of the result agree with it at every
-    batch size of the trial. A quantization annotation of a tensor that has another shape goes, and one that names a
-    tensor which the source computes and the result does not. Of a result that does not run (which is for the judge to
-    say) nothing is stated.
+    A stated shape comes back with its documentation and metadata where the result agrees with it at every batch size
+    of the trial. A quantization annotation of a tensor that has another shape goes, and one that names a tensor which
+    the source computes and the result does not. Of a result that does not run (which is for the judge to say) nothing
+    is stated.
 
     Args:
         source: the source; it is only read.
@@ -60,7 +61,8 @@ def _tensors(model: ModelProto) -> set[str]:
 
 def _facts(model: ModelProto, trial: Trial, threads: int) -> _Facts:
     feeds = [random_feeds(model, batch=batch, dims=trial.dims) for batch in trial.batches]
-    return [tensor_facts(model, feed, threads=threads) for feed in feeds]
+    symbols = symbolic(model)
+    return [tensor_facts(model, feed, threads=threads, symbols=symbols) for feed in feeds]
 
 
 def _same(name: str, before: _Facts, after: _Facts) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from onnx import FunctionProto
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
 from reptran_compiler.rewriting.region import extract
-from reptran_compiler.runtime import TensorFact
+from reptran_compiler.runtime import RuntimeFailure, TensorFact
 
 Array = NDArray[Any]
 
@@ -25,6 +26,9 @@ RANDOM = frozenset(
     "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Multinomial Bernoulli Dropout".split()
 )
 _KEEPS_UNIFORM = frozenset("Expand Reshape Unsqueeze Squeeze Identity Transpose Tile Flatten".split())
+_CONTRACT = frozenset({"Conv", "Gemm", "MatMul"})
+#: How many elements of tensors are computed together at most.
+_TOGETHER = 1 << 26
 _ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     "Neg": np.negative,
     "Add": np.add,
@@ -55,11 +59,13 @@ class Facts:
         self.cases = [dict(case) for case in cases]
         self._integers = integers or [{} for _ in cases]
         self.tags: dict[str, Any] = {}
+        self._looked = False
         self._constant: dict[int, tuple[Tensor, bool]] = {}
         self._values: dict[int, tuple[Tensor, Constant]] = {}
 
     def refresh(self) -> None:
         """The graph has changed: what was no constant may be one now."""
+        self._looked = False
         self._constant = {key: known for key, known in self._constant.items() if known[1]}
 
     def renamed(self, name: str, behind: str) -> None:
@@ -127,8 +133,10 @@ class Facts:
         if not self.constant(tensor):
             return None
         if id(tensor) not in self._values:
-            region = extract(self.graph, [tensor], lambda each: False)
-            self._values[id(tensor)] = (tensor, self.graph.stored(tensor.name, region.run({})[0]))
+            try:
+                self._evaluate([tensor, *self._alike(tensor)])
+            except RuntimeFailure:
+                self._evaluate([tensor])
         return self._values[id(tensor)][1].values
 
     def uniform(self, tensor: Tensor) -> float | None:
@@ -163,6 +171,29 @@ class Facts:
         if body or node.op_type in RANDOM:
             return False
         return bool(node.inputs) or _stored_inside(self.graph.model.functions, node.domain or "", node.op)
+
+    def _evaluate(self, tensors: Sequence[Tensor]) -> None:
+        """Compute the values of tensors, all in one run."""
+        found = extract(self.graph, tensors, lambda each: False).run({})
+        for tensor, values in zip(tensors, found, strict=True):
+            self._values[id(tensor)] = (tensor, self.graph.stored(tensor.name, values))
+
+    def _alike(self, tensor: Tensor) -> list[Tensor]:
+        """Other tensors that rules will want the value of if they want that of one: all weights that are computed.
+
+        They are looked for once before the next `refresh`, and as many are told as `_TOGETHER` allows.
+        """
+        if self._looked:
+            return []
+        self._looked, room = True, _TOGETHER
+        found: dict[int, Tensor] = {id(tensor): tensor}
+        for node in self.graph.nodes:
+            for each in node.inputs[1:] if node.op_type in _CONTRACT and not self.constant(node.outputs[0]) else ():
+                computed = bool(each.inputs) and self.constant(each) and id(each) not in self._values
+                if computed and id(each) not in found and (size := math.prod(self.source(each).shape)) <= room:
+                    found[id(each)] = each
+                    room -= size
+        return list(found.values())[1:]
 
     def _infer(self, tensor: Tensor, case: int) -> None:
         """Shape and type of a tensor that a rule made, from those of the tensors that it is computed from."""
