@@ -167,11 +167,12 @@ def _working(
         BadInput: a loop does not end; no other size is waited for.
     """
     working, failure = [], ""
+    feeds = {size: random_feeds(model, batch=size, dims=dims) for size in sizes}
+    fits = not _too_large(model, feeds[max(sizes)])  # then all smaller ones do
     for size in sizes:
-        feeds = random_feeds(model, batch=size, dims=dims)
-        complaint = _too_large(model, feeds)
+        complaint = "" if fits else _too_large(model, feeds[size])
         try:
-            complaint = complaint or _stated_wrongly(model, feeds, session.run(feeds))
+            complaint = complaint or _stated_wrongly(model, feeds[size], session.run(feeds[size]))
         except EndlessLoop as error:
             raise BadInput(f"the model does not run in onnxruntime: {error}") from None
         except RuntimeFailure as error:

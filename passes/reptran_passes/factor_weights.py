@@ -35,17 +35,18 @@ class FactorWeights:
         m.require(m.get("b") is None or m.facts.constant(m.b), "its bias is computed from a map")
 
     def rewrite(m: Match, g: Graph) -> Tensor:
+        latent, biased = binarised(m.w), has_bias(m.graph, m.layer)
+        signs = isinstance(latent, Constant) and few_zeros(latent.values)
+        m.require(biased or not signs, "is canonical already")
         weight = m.facts.value(m.w)
         scale = magnitudes(weight, _filter_axis(m.layer))
         m.require(scale is not None, "its weights have several magnitudes in one filter", m.w)
         assert scale is not None, "asked for above"
-        canonical = isinstance(m.w, Constant) or (binarised(m.w) is not None and isinstance(binarised(m.w), Constant))
+        canonical = isinstance(m.w, Constant) or isinstance(latent, Constant)
         ones = bool((scale == 1).all())
-        biased = has_bias(m.graph, m.layer)
         m.require(not (ones and canonical and not biased), "is canonical already")
         attrs = {name: value for name, value in m.layer.attrs.items() if name != "beta"}
-        signs = _signs(m.facts, g, m.w, weight)
-        inputs = [m.x, signs, *no_bias(g, m.layer.op, weight.dtype, m.layer.name)]
+        inputs = [m.x, _signs(m.facts, g, m.w, weight), *no_bias(g, m.layer.op, weight.dtype, m.layer.name)]
         out = g.node(m.layer.op, inputs, attrs, like=m.layer).outputs[0]
         rank = len(m.facts.source(m.root.outputs[0]).shape)
         if not ones:

@@ -249,12 +249,13 @@ class _Count:
         total, peak = 0, alive
         for index, node in enumerate(view.nodes):
             made = [name for name in node.output if name and name not in view.static]
-            size = sum(self.shapes.bytes(name) for name in made)
+            read = [name for name in node.input if name and name not in view.static]
+            size = sum([self.shapes.bytes(name) for name in made])
             total += size
             alive += size
             peak = max(peak, alive)
-            ended = {name for name in (*node.input, *made) if name and last.get(name, index) == index}
-            alive -= sum(self.shapes.bytes(name) for name in ended if name not in view.static)
+            ended = {name for name in (*read, *made) if last.get(name, index) == index}
+            alive -= sum([self.shapes.bytes(name) for name in ended])
         return total, peak
 
 

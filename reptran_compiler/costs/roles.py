@@ -48,6 +48,8 @@ def guess_layers(
     +-1.
     """
     known = given or {}
+    if all(view.names[index] in known for index in layers):
+        return {index: known[view.names[index]] for index in layers}
     passed, reaching = _behind(view, layers), _ahead(view, layers)
     result: dict[int, LayerKind] = {}
     for index, slot in layers.items():

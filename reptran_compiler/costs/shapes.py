@@ -42,12 +42,13 @@ class Shapes:
             self._shapes[tensor.name] = tuple(tensor.dims)
             self._types[tensor.name] = tensor.data_type
         for value in (*graph.input, *graph.value_info, *graph.output):
-            if not value.type.HasField("tensor_type"):
+            name, kind = value.name, value.type
+            if not kind.HasField("tensor_type"):
                 continue
-            self._types.setdefault(value.name, value.type.tensor_type.elem_type)
-            dims = _known(value)
+            self._types.setdefault(name, kind.tensor_type.elem_type)
+            dims = _known(kind.tensor_type)
             if dims is not None:
-                self._shapes[value.name] = dims
+                self._shapes[name] = dims
 
     def require(self, names: Iterable[str]) -> None:
         """Make sure of shapes: those that inference left open are taken from one run of the model.
@@ -104,11 +105,11 @@ class Shapes:
         return known
 
 
-def _known(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
-    tensor = value.type.tensor_type
-    if not tensor.HasField("shape") or not all(dim.HasField("dim_value") for dim in tensor.shape.dim):
+def _known(tensor: onnx.TypeProto.Tensor) -> tuple[int, ...] | None:
+    if not tensor.HasField("shape"):
         return None
-    return tuple(dim.dim_value for dim in tensor.shape.dim)
+    sizes = tuple([dim.dim_value for dim in tensor.shape.dim])
+    return None if 0 in sizes and not all(dim.HasField("dim_value") for dim in tensor.shape.dim) else sizes
 
 
 def _fix_inputs(
@@ -175,6 +176,6 @@ def _skeleton(model: onnx.ModelProto, fixed: Mapping[str, tuple[int, ...]]) -> o
         graph.output.add(name=value.name).type.tensor_type.elem_type = value.type.tensor_type.elem_type
     foreign = {name for node in model.graph.node if node.domain not in STANDARD_DOMAINS for name in node.output}
     for value in model.graph.value_info:
-        if value.name in foreign and _known(value) is not None:
+        if value.name in foreign and _known(value.type.tensor_type) is not None:
             graph.value_info.append(value)
     return copy

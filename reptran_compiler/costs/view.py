@@ -118,9 +118,9 @@ class View:
     def _is_static(self, node: onnx.NodeProto) -> bool:
         if node.op_type in {"Shape", "Size"}:
             return True
-        if node.op_type in _RANDOM or any(entry.HasField("g") or entry.graphs for entry in node.attribute):
+        if not all(name in self.static for name in node.input if name):
             return False
-        return all(name in self.static for name in node.input if name)
+        return node.op_type not in _RANDOM and not any(entry.HasField("g") or entry.graphs for entry in node.attribute)
 
     def _root_of(self, node: onnx.NodeProto) -> Root | None:
         """The root of a computed constant: its largest operand's (the first of equals); packed bits."""

@@ -49,20 +49,25 @@ class Layers:
     added: frozenset[str] = frozenset()
     open_axes: bool = False
     integer: frozenset[str] = frozenset()
+    _version: int = field(init=False, repr=False)
     _roles: Roles | None = field(default=None, repr=False)
     _binary: frozenset[str] | None = field(default=None, repr=False)
     _fixed: Mapping[str, Array] | None = field(default=None, repr=False)
     _shared: dict[Hashable, Constant] = field(default_factory=dict, repr=False)
     _anchors: list[Tensor] = field(default_factory=list, repr=False)
 
+    def __post_init__(self) -> None:
+        self._version = self.graph.version
+
     def refresh(self) -> None:
-        """The graph has changed."""
-        self._roles = self._binary = None
+        """The graph may have changed."""
+        if self._version != self.graph.version:
+            self._version = self.graph.version
+            self._roles = self._binary = None
 
     def relearn(self, symbols: Symbols) -> None:
         """Shapes and integers of the graph as it is now."""
         self.symbols, self._fixed = symbols, None
-        self.refresh()
 
     @property
     def roles(self) -> Roles:
