@@ -26,7 +26,6 @@ RANDOM = frozenset(
     "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Multinomial Bernoulli Dropout".split()
 )
 _KEEPS_UNIFORM = frozenset("Expand Reshape Unsqueeze Squeeze Identity Transpose Tile Flatten".split())
-_CONTRACT = frozenset({"Conv", "Gemm", "MatMul"})
 #: How many elements of tensors are computed together at most.
 _TOGETHER = 1 << 26
 _ARITHMETIC: Mapping[str, Callable[..., Any]] = {
@@ -179,20 +178,19 @@ class Facts:
             self._values[id(tensor)] = (tensor, self.graph.stored(tensor.name, values))
 
     def _alike(self, tensor: Tensor) -> list[Tensor]:
-        """Other tensors that rules will want the value of if they want that of one: all weights that are computed.
+        """Other tensors that rules will want the value of if they want that of one: of weights, all computed ones.
 
         They are looked for once before the next `refresh`, and as many are told as `_TOGETHER` allows.
         """
-        if self._looked:
+        if self._looked or not any(_weight(reader) is tensor for reader in tensor.outputs):
             return []
         self._looked, room = True, _TOGETHER
         found: dict[int, Tensor] = {id(tensor): tensor}
-        for node in self.graph.nodes:
-            for each in node.inputs[1:] if node.op_type in _CONTRACT and not self.constant(node.outputs[0]) else ():
-                computed = bool(each.inputs) and self.constant(each) and id(each) not in self._values
-                if computed and id(each) not in found and (size := math.prod(self.source(each).shape)) <= room:
-                    found[id(each)] = each
-                    room -= size
+        for weight in (each for node in self.graph.nodes if (each := _weight(node)) is not None):
+            known = isinstance(weight, Constant) or id(weight) in self._values or id(weight) in found
+            if not known and self.constant(weight) and (size := math.prod(self.source(weight).shape)) <= room:
+                found[id(weight)] = weight
+                room -= size
         return list(found.values())[1:]
 
     def _infer(self, tensor: Tensor, case: int) -> None:
@@ -215,3 +213,8 @@ def _stored_inside(functions: Iterable[FunctionProto], domain: str, name: str) -
     return all(node.op_type not in RANDOM for node in found.node) and all(
         _stored_inside(functions, node.domain, node.op_type) for node in inner
     )
+
+
+def _weight(node: Node) -> Tensor | None:
+    """What a layer's operator contracts with; None of other operators."""
+    return node.input(1) if node.op_type in ("Conv", "Gemm", "MatMul") else None
