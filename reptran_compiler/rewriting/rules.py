@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from reptran_compiler.rewriting.cost import Cost
@@ -82,10 +82,10 @@ class Rule:
     pattern: Operator | Either
     summary: str
 
-    @cached_property
+    @property
     def ours(self) -> bool:
         """Whether its functions are the compiler's own code, whoever registers it."""
-        return str(self.body.__module__).split(".")[0] in ("reptran_compiler", "reptran_passes")
+        return _is_ours(self.body.__module__)
 
     @cached_property
     def check(self) -> Callable[..., Any] | None:
@@ -103,6 +103,11 @@ class Rule:
         """A function of the rule's class, None where it has none of that name."""
         found = getattr(self.body, name, None)
         return found if callable(found) else None
+
+
+@cache
+def _is_ours(module: object) -> bool:
+    return str(module).split(".")[0] in ("reptran_compiler", "reptran_passes")
 
 
 def rule(
