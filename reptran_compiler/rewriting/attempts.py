@@ -64,7 +64,7 @@ class Attempts:
             Refused: a test in the pattern raises, edits the graph, or does not come back.
         """
         if self._trusted(rule):
-            return match(rule.pattern, self.graph, node)
+            return self._answered(rule, node, match, rule.pattern, self.graph, node)
 
         def attempt() -> Match | Mismatch:
             watch = Watch(self.graph, self.graph.nodes) if self.paranoid else None

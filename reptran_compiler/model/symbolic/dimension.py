@@ -94,10 +94,11 @@ class Dimension:
     terms: tuple[tuple[Monomial, int], ...] = field(compare=False, repr=False)
 
     @staticmethod
-    @lru_cache(maxsize=1 << 16)
+    @lru_cache(maxsize=1 << 16, typed=True)
     def of(value: int) -> Dimension:
         """The constant `value`."""
-        return Dimension(str(value), (((), value),) if value else ())
+        plain = int(value)  # not numpy's, which overflows, nor a boolean
+        return Dimension(str(plain), (((), plain),) if plain else ())
 
     @cached_property
     def constant(self) -> int | None:
