@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from reptran_compiler.rewriting.cost import Cost
@@ -87,12 +87,12 @@ class Rule:
         """Whether its functions are the compiler's own code, whoever registers it."""
         return _is_ours(self.body.__module__)
 
-    @cached_property
+    @property
     def check(self) -> Callable[..., Any] | None:
         """What turns matches down; None where nothing does."""
         return self.part("check")
 
-    @cached_property
+    @property
     def rewrite(self) -> Callable[..., Any]:
         """What builds what takes the place of a match."""
         found = self.part("rewrite")
