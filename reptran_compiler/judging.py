@@ -16,6 +16,7 @@ from reptran_compiler.reporting import Step, VerificationSummary, silent
 from reptran_compiler.runtime import Level, tolerance
 from reptran_compiler.verification import (
     EquivalenceReport,
+    Evidence,
     Failure,
     LawReport,
     SpecOptions,
@@ -69,6 +70,12 @@ class Judgement:
             *self.lowering,
         )
         return tuple(report for report in found if report is not None)
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What shows the first tensor of the result that breaks the law; None where none does by its numbers."""
+        laws = (self.law, self.elsewhere[1] if self.elsewhere is not None else None, self.randomised_law)
+        return next((law.evidence for law in laws if law is not None and law.evidence is not None), None)
 
     @property
     def failures(self) -> tuple[str, ...]:

@@ -80,6 +80,7 @@ def _verification(arguments: VerifyArguments) -> Verification:
             dims=arguments.dims,
             threads=arguments.threads,
             seed=arguments.seed,
+            reproducer=arguments.reproducer,
             progress=step,
         )
 

@@ -55,6 +55,7 @@ class VerifyArguments:
     junit: str | None
     threads: int
     seed: int
+    reproducer: str | None
     quiet: bool
     verbose: int
     dims: dict[str, int] = field(default_factory=dict)
@@ -82,6 +83,7 @@ def parse(arguments: Sequence[str] | None = None) -> VerifyArguments:
         junit=found.junit,
         threads=found.threads,
         seed=found.seed,
+        reproducer=found.reproducer,
         quiet=found.quiet,
         verbose=found.verbose,
         dims=dict(found.dim),
@@ -119,6 +121,9 @@ def make_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("reports")
     group.add_argument("--json", metavar="FILE", help="write the checks as JSON; - for standard output")
     group.add_argument("--junit", metavar="FILE", help="write the checks as JUnit XML; - for standard output")
+    group.add_argument(
+        "--reproducer", metavar="DIR", help="where the law is broken, write the part that shows it, with a script"
+    )
     group.add_argument("-q", "--quiet", action="store_true", help="print errors only")
     group.add_argument(
         "-v", "--verbose", action="count", default=0, help="print every layer, and every failure; tracebacks"

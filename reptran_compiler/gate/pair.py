@@ -26,7 +26,7 @@ from reptran_compiler.pipeline import AlreadyReplicated, Options, Refusal, Trans
 from reptran_compiler.reporting import Check, Step, Verification
 from reptran_compiler.sign_zero import plus_at_zero
 from reptran_compiler.trial import Trial, try_source
-from reptran_compiler.verification import MalformedGraph, check_kept, check_well_formed
+from reptran_compiler.verification import Evidence, MalformedGraph, check_kept, check_well_formed
 from reptran_compiler.verification.protograph import ProtoGraph
 from reptran_compiler.version import __version__
 
@@ -70,6 +70,7 @@ class Pair:
         step("compiling the original", 0, None)
         self.transformation = self._compiled(self.options)
         self.rows: list[Check] = []
+        self.evidence: Evidence | None = None
 
     def verify(self, budgets: Sequence[Budget]) -> Verification:
         """Make all checks; where one of the file itself fails, the others are skipped."""
@@ -176,6 +177,7 @@ class Pair:
         self._law(judgement, judgement.failures)
 
     def _law(self, judgement: Judgement, failures: Sequence[str]) -> None:
+        self.evidence = judgement.evidence
         found = judgement.summary()
         detail = (
             f"{found.pairs_compared:,} of {found.pairs_required:,} required pairs compared, worst error "

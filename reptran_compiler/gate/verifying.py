@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +17,8 @@ from reptran_compiler.model.io import from_proto, read_model
 from reptran_compiler.outputs import PathLike
 from reptran_compiler.qonnx import readable
 from reptran_compiler.reporting import Step, Verification, silent
+from reptran_compiler.reproducer import check_folder, write_evidence
+from reptran_compiler.verification import Evidence
 
 
 @np.errstate(all="ignore")
@@ -40,6 +43,7 @@ def verify_pair(
     dims: Mapping[str, int] | None = None,
     threads: int = 1,
     seed: int = 0,
+    reproducer: PathLike | None = None,
     progress: Step = silent,
 ) -> Verification:
     """Check a Rep network against the network that it was made from.
@@ -60,6 +64,7 @@ def verify_pair(
         dims: sizes for runs of dynamic axes other than the batch, by the axis' name, or as "INPUT:AXIS".
         threads: threads of onnxruntime.
         seed: of the numbers that it is verified with.
+        reproducer: a new or empty folder, to which a broken law writes the part that shows it, with a script.
         progress: told what is being done.
 
     Returns:
@@ -71,10 +76,24 @@ def verify_pair(
     """
     start = time.perf_counter()
     limits = tuple(parse_budget(text) for text in budgets)
+    if reproducer is not None:
+        check_folder(reproducer)
     progress("reading", 0, None)
     asked = Asked(beta, scope, fc, bn, weights, repeat, sign_zero, exclude, include, rules, ignore_metadata)
     mode: Mode = "layers" if layers_only else "retrained" if retrained else "values"
     sources = [readable(from_proto(each, name) if isinstance(each, ModelProto) else read_model(each))
                for each, name in ((original, "the original"), (rep, "the Rep network"))]  # fmt: skip
-    made = Pair(sources[0], sources[1], asked, mode, dims, threads, seed, progress).verify(limits)
+    pair = Pair(sources[0], sources[1], asked, mode, dims, threads, seed, progress)
+    made = pair.verify(limits)
+    if reproducer is not None and made.exit_code == 3:
+        made = replace(made, notes=(*made.notes, _reproduced(made, pair.evidence, reproducer)))
     return replace(made, seconds=time.perf_counter() - start)
+
+
+def _reproduced(made: Verification, evidence: Evidence | None, folder: PathLike) -> str:
+    """Write what shows a failure, if a tensor's numbers do. Returns what to say of it."""
+    if evidence is None:
+        return "no reproducer: no tensor shows it by its numbers"
+    settings = {**made.options, "original": made.original, "rep": made.rep, "beta": made.beta, "mode": made.mode}
+    write_evidence(evidence, made.failures[0], settings, folder)
+    return f"reproducer: {os.fspath(folder)} ({evidence.nodes} nodes, which make {evidence.tensor!r})"

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +14,17 @@ import numpy as np
 from onnx import ModelProto
 
 from reptran_compiler.compilation import Compilation
-from reptran_compiler.errors import BadInput
 from reptran_compiler.model.io import read_model
 from reptran_compiler.model.writing import write_model
 from reptran_compiler.outputs import PathLike
 from reptran_compiler.pipeline import Options, Refusal
 from reptran_compiler.reproducer.faults import Fault, fault_in, fault_of
+from reptran_compiler.reproducer.place import FAULT, INPUTS, SCRIPT, versions, whole_folder, write_json
 from reptran_compiler.reproducer.shrinking import Shrunk, shrink
 from reptran_compiler.rewriting import Rule
 from reptran_compiler.runtime import CannotFeed, random_feeds
-from reptran_compiler.version import __version__
 
-_PACKAGES = ("onnx", "onnxruntime", "onnx-graphsurgeon", "numpy", "protobuf")
-_MODEL, _INPUTS, _FAULT, _SCRIPT = "model.onnx", "inputs.npz", "fault.json", "reproduce.py"
+_MODEL = "model.onnx"
 _TEXT = '''"""Shows a fault of reptran-compile: ends with 1 while it is there, with 0 once it is mended.
 
     python reproduce.py [FILE.py ...]
@@ -69,19 +64,6 @@ class Reproducer:
         return f"reproducer: {self.folder} ({self.shrunk.nodes} of {self.shrunk.of} nodes{more})"
 
 
-def check_folder(folder: PathLike) -> None:
-    """See that a reproducer can be written to a folder: it is new or empty.
-
-    Raises:
-        BadInput: it is not.
-    """
-    place = Path(folder)
-    if place.is_dir() and any(place.iterdir()):
-        raise BadInput(f"{place} is not empty: name a new folder for the reproducer")
-    if place.exists() and not place.is_dir():
-        raise BadInput(f"{place} is a file: name a new folder for the reproducer")
-
-
 def write_reproducer(
     compilation: Compilation, error: BaseException, folder: PathLike, *, seconds: float = 60.0
 ) -> Reproducer | None:
@@ -119,10 +101,7 @@ def write_reproducer(
             seconds=seconds,
         )
     found = Reproducer(Path(folder), fault, shrunk, again)
-    try:
-        _write(found, compilation)
-    except OSError as problem:
-        raise BadInput(f"cannot write the reproducer to {folder}: {problem.strerror or problem}") from None
+    _write(found, compilation)
     return found
 
 
@@ -137,7 +116,7 @@ def reproduce(folder: PathLike, rules: Sequence[str] = ()) -> int:
         1 while the fault, or another one, is there; 0 where there is none.
     """
     place = Path(folder)
-    stored = json.loads((place / _FAULT).read_text(encoding="utf-8"))
+    stored = json.loads((place / FAULT).read_text(encoding="utf-8"))
     missing = [] if rules else stored["rules_without_a_file"]
     if missing:
         print(f"the rules {', '.join(missing)} were given as objects: name the file that defines them")
@@ -163,28 +142,16 @@ def reproduce(folder: PathLike, rules: Sequence[str] = ()) -> int:
 
 
 def _write(found: Reproducer, compilation: Compilation) -> None:
-    """Write beside the folder, then move there."""
-    place = found.folder.resolve()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    half = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
-    try:
-        half.chmod(0o755)
+    with whole_folder(found.folder) as half:
         write_model(found.shrunk.model, half / _MODEL)
         try:
             inputs = random_feeds(found.shrunk.model, batch=2, dims=compilation.dims)
         except CannotFeed:
             inputs = {}
-        with (half / _INPUTS).open("wb") as file:
+        with (half / INPUTS).open("wb") as file:
             np.savez(file, **inputs)  # type: ignore[arg-type,unused-ignore]
-        text = json.dumps(_stored(found, compilation, half), indent=2, sort_keys=True)
-        (half / _FAULT).write_text(text + "\n", encoding="utf-8")
-        (half / _SCRIPT).write_text(_TEXT, encoding="utf-8")
-        if place.is_dir():
-            place.rmdir()
-        half.rename(place)
-    except BaseException:
-        shutil.rmtree(half, ignore_errors=True)
-        raise
+        write_json(_stored(found, compilation, half), half / FAULT)
+        (half / SCRIPT).write_text(_TEXT, encoding="utf-8")
 
 
 def _stored(found: Reproducer, compilation: Compilation, folder: Path) -> dict[str, Any]:
@@ -205,15 +172,5 @@ def _stored(found: Reproducer, compilation: Compilation, folder: Path) -> dict[s
         "nodes": found.shrunk.nodes,
         "nodes_of_the_source": found.shrunk.of,
         "attempts": found.shrunk.attempts,
-        "versions": {"reptran-compiler": __version__, "python": platform.python_version(), **_versions()},
+        "versions": versions(),
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found

@@ -17,7 +17,15 @@ from reptran_compiler.runtime.level import Level
 from reptran_compiler.runtime.memory import largest_tensor, too_large
 from reptran_compiler.runtime.probe import TensorFact, inferred_facts, integer_values, probe, tensor_facts
 from reptran_compiler.runtime.session import EndlessLoop, RuntimeFailure, Session, element_type, run
-from reptran_compiler.runtime.tolerance import Comparison, Magnitude, compare, smallest_step, tolerance, unit_roundoff
+from reptran_compiler.runtime.tolerance import (
+    Comparison,
+    Magnitude,
+    allowance,
+    compare,
+    smallest_step,
+    tolerance,
+    unit_roundoff,
+)
 
 __all__ = [
     "CannotFeed",
@@ -29,6 +37,7 @@ __all__ = [
     "RuntimeFailure",
     "Session",
     "TensorFact",
+    "allowance",
     "batch_sizes",
     "compare",
     "element_type",

@@ -174,6 +174,17 @@ def compare(
     return Comparison(worst, relative, strain <= 1.0, where, detail, strain)
 
 
+def allowance(expected: Array, *, exact: bool = False, magnitude: Magnitude | None = None) -> Array:
+    """By how much each number may be off, as `compare` judges: float64; it broadcasts to the shape of `expected`."""
+    limit = 0.0 if exact else tolerance(expected.dtype)
+    if not limit:
+        return np.zeros(())
+    with np.errstate(all="ignore"):
+        largest = _largest(expected.astype(np.float64)) if expected.size else 0.0
+    allowed: Array = np.asarray(limit * max(largest, ROUNDINGS * smallest_step(expected.dtype) / limit))
+    return allowed if magnitude is None else np.minimum(allowed, magnitude.allowance(expected.dtype).astype(np.float64))
+
+
 def _strain(actual: Array, expected: Array, allowance: Array) -> tuple[float, tuple[int, ...]]:
     """The largest difference over what is allowed there, and where it is."""
     working = allowance.dtype

@@ -7,6 +7,7 @@ its source; `find_degenerate` tells files whose parameters prove nothing, and `j
 
 from reptran_compiler.verification.copies import CannotSpecify
 from reptran_compiler.verification.equivalence import check_equivalent
+from reptran_compiler.verification.evidence import Evidence
 from reptran_compiler.verification.keeping import check_kept
 from reptran_compiler.verification.law import check_law, specify
 from reptran_compiler.verification.layers import LayerRole, Role
@@ -29,6 +30,7 @@ __all__ = [
     "CannotSpecify",
     "Coverage",
     "EquivalenceReport",
+    "Evidence",
     "Failure",
     "LawReport",
     "LayerRole",

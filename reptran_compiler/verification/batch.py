@@ -17,6 +17,7 @@ from reptran_compiler.runtime import (
     RuntimeFailure,
     Session,
     TensorFact,
+    allowance,
     compare,
     generator,
     is_float,
@@ -26,10 +27,11 @@ from reptran_compiler.runtime import (
     tolerance,
 )
 from reptran_compiler.verification.bends import amplified, deadening, find_bends, layer_inputs
-from reptran_compiler.verification.copies import CannotSpecify, UnequalIntegers
+from reptran_compiler.verification.copies import CannotSpecify, Copies, UnequalIntegers
 from reptran_compiler.verification.cutpoints import OBSERVED, CutKind, CutPoint, data_tensors, find_cuts
 from reptran_compiler.verification.cutting import cut_model, cut_names, prune
 from reptran_compiler.verification.drawing import draw
+from reptran_compiler.verification.evidence import Agreement, Evidence, Side
 from reptran_compiler.verification.exact import integral, sums_of_signs
 from reptran_compiler.verification.inferring import inferred_shapes
 from reptran_compiler.verification.isolation import disagreement, find_region
@@ -59,6 +61,7 @@ class Findings:
         isolated: how many different cut operators were tried.
         repconvs: how many RepConvs were found with equal weights and MACs.
         distances: how far each pair that agrees is apart.
+        evidence: what shows the first pair that differs, with its place in the source.
     """
 
     failures: list[tuple[int, Failure]]
@@ -68,6 +71,7 @@ class Findings:
     isolated: int = 0
     repconvs: int = 0
     distances: dict[str, Distance] = field(default_factory=dict)
+    evidence: tuple[int, Evidence] | None = None
 
     def fail(self, place: int, failure: Failure) -> None:
         """Note a failure, once for each tensor and rule."""
@@ -127,6 +131,10 @@ class _Comparison:
     tensor: str
     actual: str
     expected: tuple[str, ...]
+
+    def copies(self, spec: Specification) -> Copies:
+        """How the tensors of S make the one of the result."""
+        return Copies(self.expected) if len(self.expected) == 1 else spec.computed[self.tensor]
 
 
 class BatchRun:
@@ -302,10 +310,24 @@ class BatchRun:
         except RuntimeFailure as error:
             raise ResultDoesNotRun(str(error)) from None
         sizes = magnitudes(self.judge.spec_model(spec, spec_names), feeds[0], spec_names, threads=self.judge.threads)
+        agreeing: list[Agreement] = []
+        first: tuple[_Comparison, Array] | None = None
         for pair in pairs:
-            arrays = [expected[name] for name in pair.expected]
-            whole = arrays[0] if len(arrays) == 1 else spec.computed[pair.tensor].assemble(arrays)
-            self._compare(pair.tensor, actual[pair.actual], whole, self._magnitude(spec, pair, sizes))
+            copies = pair.copies(spec)
+            whole = copies.assemble([expected[name] for name in pair.expected])
+            magnitude = self._magnitude(spec, pair, sizes)
+            if self._compare(pair.tensor, actual[pair.actual], whole, magnitude):
+                agreeing.append(Agreement({name: expected[name] for name in pair.expected}, {pair.actual: whole}))
+            elif first is None or self.pairs.order(pair.tensor) < self.pairs.order(first[0].tensor):
+                first = pair, allowance(whole, exact=self._exact(pair.tensor, whole), magnitude=magnitude)
+        if first is not None:
+            pair, allowed = first
+            place = self.pairs.order(pair.tensor)
+            if self.findings.evidence is None or place < self.findings.evidence[0]:
+                right = Side.of(spec.model, feeds[0], pair.expected)
+                wrong = Side.of(cut_model(self.result, computed, self.result_facts), feeds[1], [pair.actual])
+                shown = Evidence(pair.tensor, right, wrong, pair.copies(spec), allowed)
+                self.findings.evidence = place, shown.nearer(agreeing)
 
     def _check_shapes(self) -> None:
         for name in self.pairs.tensors:
@@ -409,8 +431,13 @@ class BatchRun:
         whole = np.maximum.reduce(values) if along_first else values[0] if len(values) == 1 else copies.assemble(values)
         return Magnitude(whole, max(part.operators for part in parts))
 
-    def _compare(self, name: str, actual: Array, expected: Array, magnitude: Magnitude | None) -> None:
-        exact = name in self.exact and integral(expected)
+    def _exact(self, name: str, expected: Array) -> bool:
+        """Whether a tensor holds sums of signs, which no rounding touches."""
+        return name in self.exact and integral(expected)
+
+    def _compare(self, name: str, actual: Array, expected: Array, magnitude: Magnitude | None) -> bool:
+        """Compare one tensor. Returns whether it is as it has to be."""
+        exact = self._exact(name, expected)
         comparison = compare(actual, expected, exact=exact, magnitude=magnitude)
         required = name in self.pairs.required
         (self.findings.compared if required else self.findings.others).add(name)
@@ -418,9 +445,10 @@ class BatchRun:
             self.findings.worst = self.findings.worst.or_worse(comparison.relative, name, tolerance(expected.dtype))
             known = self.findings.distances.get(name, Distance())
             self.findings.distances[name] = known.or_worse(comparison.relative, comparison.strain)
-            return
+            return True
         how = "a binary sum is not exact: " if exact and comparison.relative < 0.01 else ""
         self.fail(name, f"{how}{comparison.detail}{comparison.size} (batch {self.batch})")
+        return False
 
 
 def _suffixes(cut: CutPoint) -> tuple[str, ...]:

@@ -65,6 +65,17 @@ def prune(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
     return model
 
 
+def without_unread(model: ModelProto) -> ModelProto:
+    """Reduce a model, in place, to the stored tensors and graph inputs that its nodes and outputs read."""
+    graph = model.graph
+    read = {name for node in graph.node for name in (*node.input, *captured(node))}
+    read.update(value.name for value in graph.output)
+    for values in (graph.initializer, graph.input):
+        for place in reversed([place for place, value in enumerate(values) if value.name not in read]):
+            del values[place]
+    return model
+
+
 def _free(name: str, graph: ProtoGraph) -> str:
     while name in graph.tensors:
         name += "~"

@@ -144,6 +144,7 @@ def _report(
         isolated=findings.isolated,
         repconvs=findings.repconvs,
         batches=tuple(batches),
+        evidence=None if findings.evidence is None else findings.evidence[1],
     )
 
 

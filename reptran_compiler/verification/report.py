@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from reptran_compiler.verification.evidence import Evidence
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class LawReport(Report):
         repconvs: how many RepConvs were found with equal weights and MACs.
         batches: the batch sizes of the runs.
         seconds: how long it took.
+        evidence: what shows the first tensor whose numbers are wrong; no part of `to_json`.
     """
 
     worst: Worst = Worst()
@@ -132,6 +135,12 @@ class LawReport(Report):
     repconvs: int = 0
     batches: tuple[int, ...] = ()
     seconds: float = 0.0
+    evidence: Evidence | None = field(default=None, repr=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain lists, dictionaries, strings and numbers."""
+        found = replace(self, evidence=None)
+        return {key: value for key, value in super(LawReport, found).to_json().items() if key != "evidence"}
 
 
 @dataclass(frozen=True)
