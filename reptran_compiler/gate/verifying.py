@@ -94,6 +94,8 @@ def _reproduced(made: Verification, evidence: Evidence | None, folder: PathLike)
     """Write what shows a failure, if a tensor's numbers do. Returns what to say of it."""
     if evidence is None:
         return "no reproducer: no tensor shows it by its numbers"
+    if not evidence.storable:
+        return f"no reproducer: numpy cannot store what {evidence.tensor!r} is made of"
     settings = {**made.options, "original": made.original, "rep": made.rep, "beta": made.beta, "mode": made.mode}
     write_evidence(evidence, made.failures[0], settings, folder)
     return f"reproducer: {os.fspath(folder)} ({evidence.nodes} nodes, which make {evidence.tensor!r})"

@@ -82,6 +82,11 @@ class Evidence:
         """How many operators the result's side has."""
         return len(self.found.model.graph.node)
 
+    @property
+    def storable(self) -> bool:
+        """Whether numpy itself has all types of what is fed (bfloat16 it has not)."""
+        return all(a.dtype.isbuiltin == 1 for side in (self.expected, self.found) for a in side.feeds.values())
+
     def shows(self) -> bool:
         """Whether the two sides, run alone, differ."""
         try:
