@@ -358,11 +358,15 @@ class BatchRun:
         wanted.update(deadening(self.bends))
         wanted.update(layer_inputs(self.judge.source, self.facts, self.cuts))
         wanted.update(amplified(self.judge.source, self.facts))
-        makers = {node.name: node for node in self.judge.source.nodes}
-        for node in self.spec.boundaries if tiled else ():
-            outputs = [name for name in makers[node].outputs if name in alive and self.pairs.expected(name).wide]
-            wanted.update(name for name in outputs if is_float(self.fact(name).dtype))
+        if tiled:
+            wanted.update(self._bounded())
         return {name for name in wanted if name in alive and self.pairs.name_in_result(name)}
+
+    def _bounded(self) -> list[str]:
+        """The wide tensors of real numbers that operators make which are boundaries."""
+        makers = {node.name: node for node in self.judge.source.nodes}
+        outputs = [name for node in self.spec.boundaries for name in makers[node].outputs if name in self.spec.alive]
+        return [name for name in outputs if self.pairs.expected(name).wide and is_float(self.fact(name).dtype)]
 
     def _tiled_at(self, chain: Sequence[str]) -> list[str]:
         """The tensor at which the result tiles a layer's output: the first wide one of its affine."""
@@ -380,13 +384,18 @@ class BatchRun:
     def _values(self, spec: Specification, names: Mapping[str, str]) -> tuple[dict[str, Array], dict[str, Array]]:
         """What S is fed, and what R is fed: the same, put together."""
         kinds = {cut.output: cut.kind for cut in (*self.cuts, *self.bends)}
-        observed = self._observed([name for name, kind in kinds.items() if kind in OBSERVED])
+        bounded = {*deadening(self.bends), *amplified(self.judge.source, self.facts), *self._bounded()}
+        observed = self._observed(
+            [name for name in (*kinds, *bounded) if kinds.get(name) in OBSERVED or name in bounded]
+        )
         spec_feeds = dict(self.feeds)
         by_tensor: dict[str, dict[int, Array]] = {}
         for fed in spec.feeds:
             base = fed.tensor if fed.tensor in kinds else fed.tensor.removesuffix(MEAN)
             random = generator(self.judge.seed + self.batch, f"{fed.tensor} copy {fed.copy}")
-            value = draw(self.fact(fed.tensor), kinds.get(base), random, observed.get(fed.tensor))
+            # The mean of numbers in a range is in it; that of whole numbers is none.
+            seen = observed.get(base if base in bounded else fed.tensor)
+            value = draw(self.fact(fed.tensor), kinds.get(base), random, seen)
             spec_feeds[fed.name] = value
             by_tensor.setdefault(fed.tensor, {})[fed.copy] = value
         result_feeds = dict(self.feeds)

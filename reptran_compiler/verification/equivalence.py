@@ -222,11 +222,12 @@ class _Run:
     def compare(self) -> None:
         """Cut both, feed both the same, compare."""
         kinds: dict[str, CutKind | None] = {cut.output: cut.kind for cut in self.cuts if cut.output in self.old.maker}
-        read = [*layer_inputs(self.new, self.new_facts, self.cuts), *amplified(self.new, self.new_facts)]
+        amplifying = [name for name in amplified(self.new, self.new_facts) if name in self.old.maker]
+        read = [*layer_inputs(self.new, self.new_facts, self.cuts), *amplifying]
         kinds.update({name: CutKind.BEND for name in deadening(self.bends)})
         kinds.update({name: None for name in read if name in self.old.maker and name not in kinds})
-        jumps = [name for name, kind in kinds.items() if kind in OBSERVED]
-        observed = probe(self.old.model, self.feeds, values=jumps)[1] if jumps else {}
+        seen = [name for name, kind in kinds.items() if kind in (*OBSERVED, CutKind.BEND) or name in amplifying]
+        observed = probe(self.old.model, self.feeds, values=seen)[1] if seen else {}
         feeds = dict(self.feeds)
         for name, kind in kinds.items():
             random = generator(self.seed, name)
