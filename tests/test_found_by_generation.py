@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper
 from small_networks import SIGN, if_node, loop_node, network
 
 from reptran_compiler import compile_model
 from reptran_compiler.compiler import NothingToDo, Refusal, VerificationFailed
 from reptran_compiler.pipeline import Options, transform
-from reptran_compiler.runtime import random_feeds, tensor_facts
+from reptran_compiler.runtime import Comparison, compare, random_feeds, tensor_facts
 from reptran_compiler.verification import SpecOptions, check_law
 from reptran_compiler.verification.cutpoints import data_tensors, find_cuts
 from reptran_compiler.verification.protograph import ProtoGraph
@@ -329,6 +330,27 @@ def test_what_makes_much_of_a_rounding_is_fed(kind: str, monkeypatch: pytest.Mon
     monkeypatch.setattr("reptran_compiler.verification.bends._AMPLIFIES", frozenset())
     with pytest.raises(VerificationFailed):
         compile_model(model, 2)
+
+
+@pytest.mark.parametrize("bound", ["Tanh", "Clip"])
+def test_what_is_fed_is_what_the_tensor_can_be(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number between 0 and 1, which has an inverse hyperbolic cosine of its reciprocal: no NaN is compared, of which
+    kernels of MaxPool make this or that."""
+    holds_nan = []
+
+    def compared(actual: NDArray[Any], expected: NDArray[Any], *rest: Any, **more: Any) -> Comparison:
+        holds_nan.append(bool(np.isnan(expected).any()))
+        return compare(actual, expected, *rest, **more)
+
+    for module in ("batch", "equivalence"):
+        monkeypatch.setattr(f"reptran_compiler.verification.{module}.compare", compared)
+    behind = [node("Sigmoid", ["y"], "g_"), node("Mul", ["g_", "high"], "h_"), node("Add", ["h_", "low"], "c_")]
+    if bound == "Clip":
+        behind[1:] = [node("Clip", ["g_", "low", "high"], "c_")]
+    behind += [node("Reciprocal", ["c_"], "r_"), node("Acosh", ["r_"], "l_"), node("Tanh", ["c_"], "u_")]
+    behind += [node("Add", ["l_", "u_"], "m_"), node("MaxPool", ["m_"], "t", kernel_shape=[2, 2], pads=[0, 0, 1, 1])]
+    assert compile_model(network(behind=behind, low=0.1, high=0.8), 2).verified
+    assert holds_nan and not any(holds_nan)
 
 
 def test_a_number_without_axes_is_fed_to_rules() -> None:
