@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -92,6 +93,7 @@ def through_command(rule: Careless, file: Path, source: Path, run: Command, *, p
     flags = ["--rules", str(file), "--rule-seconds", str(SECONDS), "-q", *(["--paranoid"] if paranoid else [])]
     code, message, written = run([str(source), "-o", "-", "--beta", str(_BETA), *flags])
     whole = _folder(source.parent) == before and (_is_model(written) if code == 0 else not written)
+    message = message.replace(f"{file.parent}{os.sep}", "")  # a folder of this run, which tells nothing
     return Ended(code, "\n".join(line for line in message.splitlines() if line != "no model was written"), whole)
 
 
