@@ -48,11 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows.append(row)
         journal.add(row.seed, row)
         _tell(row, len(rows) - known, options.count - known, time.monotonic() - start)
-        if options.output is not None and (len(rows) % _EVERY == 0 or len(rows) == options.count):
+        if options.output is not None and len(rows) % _EVERY == 0:
             write_bytes(table(sorted(rows, key=_place), command).encode(), options.output)
     rows.sort(key=_place)
     if options.output is None:
         print(table(rows, command))
+    else:
+        write_bytes(table(rows, command).encode(), options.output)
     wrong = shortcomings(rows)
     for line in wrong:
         print(line, file=sys.stderr)
