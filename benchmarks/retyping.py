@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import MappingProxyType
 
-import numpy as np
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, TensorProto, numpy_helper
+
+from reptran_compiler.model.retyping import retyped as in_type
 
 #: The types of ONNX by numpy's names for them.
 DTYPES = MappingProxyType(
@@ -18,18 +18,11 @@ DTYPES = MappingProxyType(
         "float64": TensorProto.DOUBLE,
     }
 )
-#: Operands that are float32 whatever the type of what is resized.
-_SCALES = {"Resize": (1, 2), "Upsample": (1,)}
 
 
 def retyped(model: ModelProto, dtype: str) -> ModelProto:
     """A copy of a model in which every tensor of float32 is of another type (a name of `DTYPES`)."""
-    made = ModelProto()
-    made.CopyFrom(model)
-    if dtype != "float32":
-        del made.graph.value_info[:]
-        _retype(made.graph, DTYPES[dtype])
-    return made
+    return in_type(model, TensorProto.FLOAT, DTYPES[dtype])
 
 
 def with_float_ends(model: ModelProto, dtype: str) -> ModelProto:
@@ -76,38 +69,6 @@ def with_stored(model: ModelProto, dtype: str) -> ModelProto:
     del graph.node[:]
     graph.node.extend([*casts, *nodes])
     return made
-
-
-def _retype(graph: GraphProto, kind: int) -> None:
-    kept = {
-        node.input[place] for node in graph.node for place in _SCALES.get(node.op_type, ()) if place < len(node.input)
-    }
-    for tensor in graph.initializer:
-        if tensor.name not in kept and tensor.data_type == TensorProto.FLOAT:
-            tensor.CopyFrom(_tensor(tensor, kind))
-    for value in (*graph.input, *graph.output):
-        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
-            value.type.tensor_type.elem_type = kind
-    for node in graph.node:
-        for attribute in list(node.attribute):
-            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
-                attribute.i = kind
-            elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
-                value = np.asarray(onnx.helper.get_attribute_value(attribute), np.float32)
-                stored = _tensor(numpy_helper.from_array(value), kind)
-                node.attribute.remove(attribute)
-                node.attribute.append(onnx.helper.make_attribute("value", stored))
-            elif attribute.type == AttributeProto.TENSOR and attribute.t.data_type == TensorProto.FLOAT:
-                if node.output[0] not in kept:
-                    attribute.t.CopyFrom(_tensor(attribute.t, kind))
-            for body in _bodies(attribute):
-                _retype(body, kind)
-
-
-def _bodies(attribute: AttributeProto) -> Iterator[GraphProto]:
-    if attribute.type == AttributeProto.GRAPH:
-        yield attribute.g
-    yield from attribute.graphs
 
 
 def _tensor(tensor: TensorProto, kind: int) -> TensorProto:

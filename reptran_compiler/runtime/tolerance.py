@@ -11,7 +11,8 @@ With u the unit roundoff and K the terms of a sum:
 * float32 and float64: a sum in another order moves by about sqrt(K) to K roundoffs of its largest term, u = 2**-24 and
   2**-53. With K up to 25088 (the first linear layer of a VGG) and the operators between two cuts 1e-4, which is 1678 u,
   is never reached honestly; as many are 1.9e-13 in float64, rounded up to 1e-12.
-* float16: onnxruntime adds up in float32 and rounds once an operator, u = 2**-11; sixteen roundings are 2**-7.
+* float16: onnxruntime adds up in float32 and rounds once an operator, u = 2**-11; sixteen roundings are 2**-7. Such a
+  network is compared once more with its numbers in float32, where its constants alone are rounded (`stored`).
 * bfloat16: onnxruntime's CPU provider casts from and to it and computes nothing in it; eight roundings, 2**-5.
 * integers and booleans: exact.
 """
@@ -35,6 +36,9 @@ _CHUNK = 1 << 20
 #: Unit roundoffs of its magnitude that a number may be off by: for constants that were folded and sums in another
 #: order, and for each operator that it passed since the graphs were cut, one rounding in each of the two.
 ROUNDINGS, ROUNDINGS_AN_OPERATOR = 8.0, 2.0
+#: Unit roundoffs of their type that constants may be off by in all, where what is computed with them is not rounded
+#: to it: of a sum's magnitude, and of a tensor's largest value.
+_STORED, _STORED_OF_LARGEST = 4.0, 8.0
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,18 @@ class Magnitude:
     values: NDArray[np.float32]
     operators: int
 
-    def allowance(self, dtype: Any) -> Array:
-        """By how much two evaluation orders may differ, element by element; infinite where that is unknown."""
+    def allowance(self, dtype: Any, stored: Any = None) -> Array:
+        """By how much two evaluation orders may differ, element by element; infinite where that is unknown.
+
+        Args:
+            dtype: the type that was computed in.
+            stored: the type that constants were rounded to, where that is a smaller one.
+        """
         kind = np.dtype(dtype)
         working = np.float64 if kind.name == "float64" else np.float32
         factor = ROUNDINGS + ROUNDINGS_AN_OPERATOR * self.operators
-        unit = self.values.astype(working) * working(unit_roundoff(kind)) + working(smallest_step(kind))
-        found: Array = unit * working(factor)
+        relative = factor * unit_roundoff(kind) + _STORED * _beyond(stored, kind)
+        found: Array = self.values.astype(working) * working(relative) + working(factor * smallest_step(kind))
         found[~np.isfinite(found)] = np.inf
         return found
 
@@ -92,12 +101,17 @@ class Comparison:
         return size + (f", {self.strain:.2g} times what rounding may do there" if self.strain > 1.0 else "")
 
 
-def tolerance(dtype: Any) -> float:
-    """The largest relative error that rounding explains for a dtype; 0 for integers and booleans."""
+def tolerance(dtype: Any, stored: Any = None) -> float:
+    """The largest relative error that rounding explains for a dtype; 0 for integers and booleans.
+
+    Args:
+        dtype: the type that was computed in.
+        stored: the type that constants were rounded to, where that is a smaller one.
+    """
     kind = np.dtype(dtype)
     if not is_float(kind):
         return 0.0
-    return _TOLERANCES.get(kind.name, 2.0**-2)
+    return _TOLERANCES.get(kind.name, 2.0**-2) + _STORED_OF_LARGEST * _beyond(stored, kind)
 
 
 def smallest_step(dtype: Any) -> float:
@@ -120,6 +134,7 @@ def compare(
     *,
     exact: bool = False,
     magnitude: Magnitude | None = None,
+    stored: Any = None,
 ) -> Comparison:
     """Compare two arrays.
 
@@ -131,6 +146,7 @@ def compare(
         dtype: the dtype whose tolerance applies; that of `expected` when absent.
         exact: whether every number must be equal (zeros of both signs are).
         magnitude: what `expected` is computed from; no number may be off by more than its own allows.
+        stored: the type that constants were rounded to, where that is a smaller one than what was computed in.
 
     Returns:
         The comparison; arrays of different shape are never equal.
@@ -139,7 +155,7 @@ def compare(
         detail = f"shape {list(actual.shape)} instead of {list(expected.shape)}"
         return Comparison(np.inf, np.inf, False, (), detail)
     kind = np.dtype(expected.dtype if dtype is None else dtype)
-    limit = 0.0 if exact else tolerance(kind)
+    limit = 0.0 if exact else tolerance(kind, stored)
     working = np.float64 if kind.name == "float64" or not is_float(kind) else np.float32
     flat_actual, flat_expected = actual.reshape(-1), expected.reshape(-1)
     worst, position, largest = 0.0, 0, 0.0
@@ -169,20 +185,28 @@ def compare(
     detail = f"{flat_actual[position]!s} instead of {flat_expected[position]!s} at {list(where)}"
     if magnitude is None or relative > limit:
         return Comparison(worst, relative, relative <= limit, where, detail)
-    strain, where = _strain(actual, expected, magnitude.allowance(kind))
+    strain, where = _strain(actual, expected, magnitude.allowance(kind, stored))
     detail = f"{actual[where]!s} instead of {expected[where]!s} at {list(where)}"
     return Comparison(worst, relative, strain <= 1.0, where, detail, strain)
 
 
-def allowance(expected: Array, *, exact: bool = False, magnitude: Magnitude | None = None) -> Array:
+def allowance(expected: Array, *, exact: bool = False, magnitude: Magnitude | None = None, stored: Any = None) -> Array:
     """By how much each number may be off, as `compare` judges: float64; it broadcasts to the shape of `expected`."""
-    limit = 0.0 if exact else tolerance(expected.dtype)
+    limit = 0.0 if exact else tolerance(expected.dtype, stored)
     if not limit:
         return np.zeros(())
     with np.errstate(all="ignore"):
         largest = _largest(expected.astype(np.float64)) if expected.size else 0.0
     allowed: Array = np.asarray(limit * max(largest, ROUNDINGS * smallest_step(expected.dtype) / limit))
-    return allowed if magnitude is None else np.minimum(allowed, magnitude.allowance(expected.dtype).astype(np.float64))
+    if magnitude is None:
+        return allowed
+    return np.minimum(allowed, magnitude.allowance(expected.dtype, stored).astype(np.float64))
+
+
+def _beyond(stored: Any, kind: np.dtype[Any]) -> float:
+    """The unit roundoff of a type that constants were rounded to; 0 where what is computed is rounded to it as well."""
+    unit = 0.0 if stored is None else unit_roundoff(stored)
+    return unit if unit > unit_roundoff(kind) else 0.0
 
 
 def _strain(actual: Array, expected: Array, allowance: Array) -> tuple[float, tuple[int, ...]]:

@@ -90,10 +90,11 @@ class Context:
         dims: Mapping[str, int] | None,
         threads: int,
         level: Level,
+        stored: str | None = None,
     ) -> None:
         self.source = ProtoGraph(canonical)
         self.options, self.seed, self.dims = options, seed, dims
-        self.threads, self.level = threads, level
+        self.threads, self.level, self.stored = threads, level, stored
         self.data = data_tensors(self.source)
         self._spec_session: tuple[object, Session] | None = None
         self._result_session: tuple[object, Session] | None = None
@@ -319,7 +320,8 @@ class BatchRun:
             if self._compare(pair.tensor, actual[pair.actual], whole, magnitude):
                 agreeing.append(Agreement({name: expected[name] for name in pair.expected}, {pair.actual: whole}))
             elif first is None or self.pairs.order(pair.tensor) < self.pairs.order(first[0].tensor):
-                first = pair, allowance(whole, exact=self._exact(pair.tensor, whole), magnitude=magnitude)
+                exact = self._exact(pair.tensor, whole)
+                first = pair, allowance(whole, exact=exact, magnitude=magnitude, stored=self.judge.stored)
         if first is not None:
             pair, allowed = first
             place = self.pairs.order(pair.tensor)
@@ -447,11 +449,12 @@ class BatchRun:
     def _compare(self, name: str, actual: Array, expected: Array, magnitude: Magnitude | None) -> bool:
         """Compare one tensor. Returns whether it is as it has to be."""
         exact = self._exact(name, expected)
-        comparison = compare(actual, expected, exact=exact, magnitude=magnitude)
+        comparison = compare(actual, expected, exact=exact, magnitude=magnitude, stored=self.judge.stored)
         required = name in self.pairs.required
         (self.findings.compared if required else self.findings.others).add(name)
         if comparison.ok:
-            self.findings.worst = self.findings.worst.or_worse(comparison.relative, name, tolerance(expected.dtype))
+            limit = tolerance(expected.dtype, self.judge.stored)
+            self.findings.worst = self.findings.worst.or_worse(comparison.relative, name, limit)
             known = self.findings.distances.get(name, Distance())
             self.findings.distances[name] = known.or_worse(comparison.relative, comparison.strain)
             return True
