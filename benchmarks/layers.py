@@ -168,8 +168,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for size in sizes():
         timings.append(measure(*size, options.rounds, options.threads))
         print(timings[-1], file=sys.stderr, flush=True)
-    layers = [each.layer for each in timings]
-    fitted = Machine(fit(layers, [t.floats for t in timings]), fit(layers, [t.integers for t in timings]))
+    fitted = Machine(
+        floats=fit([t.layer.in_floats() for t in timings], [t.floats for t in timings]),
+        integers=fit([t.layer.in_integers() for t in timings], [t.integers for t in timings]),
+    )
     given = " ".join(sys.argv[1:] if arguments is None else arguments)
     text = table(timings, fitted, f"python -m benchmarks.layers {given}".strip())
     if options.output:

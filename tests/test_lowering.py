@@ -54,10 +54,43 @@ def steep() -> ModelProto:
     )
 
 
+def channels_last(value: float = 1.0) -> ModelProto:
+    """A layer as Larq has it: its binarisation between Transposes, padded there, with a Relu behind the layer."""
+    draw = np.random.default_rng(1)
+    pads = np.array([0, 1, 2, 0, 0, 1, 0, 0])
+    between = [
+        helper.make_node("Transpose", ["a"], ["last"], name="there", perm=[0, 2, 3, 1]),
+        helper.make_node("Sign", ["last"], ["inner"], name="inner"),
+        helper.make_node("Add", ["inner", "tenth"], ["more"], name="more"),
+        helper.make_node("Sign", ["more"], ["signs"], name="outer"),
+        helper.make_node("Pad", ["signs", "pads", "value"], ["padded"], name="padded"),
+        helper.make_node("Transpose", ["padded"], ["first"], name="back", perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["first", "inner.w"], ["c"], name="inner.layer"),
+        helper.make_node("Relu", ["c"], ["r"], name="bent"),
+        helper.make_node("Sub", ["r", "three"], ["d"], name="shifted"),
+        helper.make_node("Clip", ["d", "low", "high"], ["b"], name="bounded"),
+        helper.make_node("Sign", ["b"], ["s"], name="sign"),
+    ]
+    model = network(
+        *between,
+        filters=16,
+        w=np.sign(draw.normal(size=(16, 16, 3, 3))),
+        tenth=0.1,
+        value=value,
+        three=np.full((1, 16, 1, 1), 3.0),
+        low=-2.0,
+        high=2.0,
+        **{"inner.w": np.sign(draw.normal(size=(16, 8, 3, 2)))},
+    )
+    model.graph.initializer.append(numpy_helper.from_array(pads, "pads"))
+    return model
+
+
 NETWORKS: dict[str, Callable[[], ModelProto]] = {
     "reactnet-tiny": tiny,
     "steep": steep,
     "everything": everything,
+    "channels last": channels_last,
     "opset 9": lambda: spelled(9),
     "opset 22": lambda: spelled(22),
 }
@@ -90,6 +123,36 @@ def test_what_is_lowered_is_verified(kind: str, way: str, weights: str, beta: in
     if lowers:
         assert made.judgement is not None
         assert all(report.coverage.required for report in made.judgement.lowering)
+
+
+def test_every_rule_is_needed() -> None:
+    """None of the phase `lower` is without a network here that it lowers."""
+    applied = set()
+    for make in NETWORKS.values():
+        for way, beta in (("float", 1), ("float", 2), ("int8", 2)):
+            made = compile_model(make(), beta, optimize=way, weights="packed", verify=False).transformation
+            assert made is not None
+            applied |= {report.rule for report in made.reports if report.applied}
+    assert {rule.name for rule in known_rules(()) if rule.phase == "lower"} <= applied
+
+
+@pytest.mark.parametrize("value", [1.0, -1.0, 0.0])
+def test_padded_signs_cost_no_padding(value: float) -> None:
+    """In either number format, and the layer binarises where it convolves."""
+    for way, layer in (("float", "Conv"), ("int8", "ConvInteger")):
+        _, made = lowered(channels_last(value), way)
+        assert {"Pad", "Transpose"}.isdisjoint(kinds(made))
+        assert layer in kinds(made)
+
+
+def test_an_activation_is_computed_once_and_not_for_each_copy() -> None:
+    _, made = lowered(channels_last(), "float")
+    maker = {name: node for node in made.graph.node for name in node.output}
+    bent = first(made, "Relu")
+    # 8 filters are half a block: the convolution has them twice, and Concat copies blocks.
+    layer = maker[bent.input[0]]
+    assert (layer.op_type, list(stored(made, layer.input[1]).dims)[0]) == ("Conv", 16)
+    assert [node.op_type for node in made.graph.node if bent.output[0] in node.input] == ["Concat"]
 
 
 @pytest.mark.parametrize("beta", [1, 2])
@@ -219,8 +282,9 @@ def other_slope(model: ModelProto) -> None:
 
 def other_offset(model: ModelProto) -> None:
     """One channel of an affine has another offset."""
-    makers = [node.input[2] for node in model.graph.node if node.op_type == "Conv" and len(node.input) > 2]
-    name = next(name for name in makers if "affine" in name)
+    clipped = {node.input[0] for node in model.graph.node if node.op_type == "Clip"}
+    affines = [node for node in model.graph.node if len(node.input) > 2 and clipped.isdisjoint(node.output)]
+    name = next(node.input[2] for node in affines if node.input[2].endswith("/offset"))
     changed(model, name, 1, numpy_helper.to_array(stored(model, name)).reshape(-1)[1] + 0.01)
 
 
@@ -238,6 +302,28 @@ def order_of_bits(model: ModelProto) -> None:
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
+def other_padding(model: ModelProto) -> None:
+    """What padding adds to one filter is off by one."""
+    name = next(t.name for t in model.graph.initializer if "/padding" in t.name)
+    changed(model, name, 0, numpy_helper.to_array(stored(model, name)).reshape(-1)[0] + 1)
+
+
+def other_filter(model: ModelProto) -> None:
+    """Of a filter that is there twice, one has another weight."""
+    name = next(t.name for t in model.graph.initializer if t.name.endswith("/more"))
+    values = numpy_helper.to_array(stored(model, name)).reshape(-1)
+    changed(model, name, values.size - 1, -values[-1])
+
+
+def other_axes(model: ModelProto) -> None:
+    """Signs are turned on their way to the layer."""
+    layer = next(node for node in model.graph.node if node.name.startswith("inner.layer"))
+    turn = helper.make_node("Transpose", [layer.input[0]], ["turned"], name="turn", perm=[0, 1, 3, 2])
+    place = list(model.graph.node).index(layer)
+    layer.input[0] = "turned"
+    model.graph.node.insert(place, turn)
+
+
 MISTAKES: dict[str, tuple[str, str, Callable[[ModelProto], None]]] = {
     "the zero point of weights": ("int8", "binary", lambda m: off_by_one(m, "ConvInteger", 3)),
     "a weight of an integer layer": ("int8", "binary", turned),
@@ -246,6 +332,9 @@ MISTAKES: dict[str, tuple[str, str, Callable[[ModelProto], None]]] = {
     "a sign that is not steep": ("float", "binary", soft_sign),
     "a slope": ("float", "binary", other_slope),
     "an offset": ("float", "binary", other_offset),
+    "the sum of padding": ("float", "binary", other_padding),
+    "a filter": ("float", "binary", other_filter),
+    "the axes of signs": ("float", "binary", other_axes),
     "a bit of a weight": ("none", "packed", other_bit),
     "the order of bits": ("none", "packed", order_of_bits),
     "a bit of an integer weight": ("int8", "packed", other_bit),
@@ -255,7 +344,8 @@ MISTAKES: dict[str, tuple[str, str, Callable[[ModelProto], None]]] = {
 @pytest.mark.parametrize("kind", MISTAKES)
 def test_a_mistake_in_lowering_is_seen(kind: str) -> None:
     way, weights, plant = MISTAKES[kind]
-    result, made = lowered(tiny(), way, weights)
+    padded = plant in (other_padding, other_filter, other_axes)
+    result, made = lowered(channels_last() if padded else tiny(), way, weights)
     assert check_lowered(result, made).ok
     wrong = ModelProto()
     wrong.CopyFrom(made)

@@ -6,27 +6,30 @@ from typing import Any
 
 import numpy as np
 
-from reptran_compiler.model import Constant, Graph, Tensor
+from reptran_compiler.model import Constant, Graph, Node, Tensor
 from reptran_compiler.replication import CARRIERS, Wide, as_ints, rebuilt, replicates, wide_operand
 from reptran_compiler.rewriting import Match, Tagged, reparametrises, rule
 
 
-def _pads(m: Match) -> list[int]:
+def pads_of(m: Match, node: Node, rank: int) -> list[int]:
     """Pads of all axes, [starts, ends], in either spelling (attribute before opset 11, input from then on)."""
-    root = m.root
-    given = root.input(1)
+    given = node.input(1)
     if given is None:
-        return [int(value) for value in root.attrs["pads"]]
+        return [int(value) for value in node.attrs["pads"]]
     m.require(isinstance(given, Constant), "its pads are computed", given)
-    axes = root.input(3)
+    axes = node.input(3)
     if axes is None:
         return as_ints(given.values)
     m.require(isinstance(axes, Constant), "its axes are computed", axes)
-    rank, values = m.context.rank(root.inputs[0]), as_ints(given.values)
+    values = as_ints(given.values)
     pads = [0] * (2 * rank)
     for place, axis in enumerate(as_ints(axes.values)):
         pads[axis % rank], pads[axis % rank + rank] = values[place], values[place + len(values) // 2]
     return pads
+
+
+def _pads(m: Match) -> list[int]:
+    return pads_of(m, m.root, m.context.rank(m.root.inputs[0]))
 
 
 def _on_channels(m: Match) -> bool:

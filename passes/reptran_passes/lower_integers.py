@@ -11,9 +11,14 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from reptran_compiler.model import Graph, Tensor
+from reptran_compiler.model import Constant, Graph, Tensor
 from reptran_compiler.replication import binarised
 from reptran_compiler.rewriting import Match, preserves, rule
+
+
+def _is_sign(tensor: Tensor) -> bool:
+    """Whether a stored tensor is one number, +1 or -1."""
+    return isinstance(tensor, Constant) and tensor.values.size == 1 and abs(float(tensor.values.reshape(-1)[0])) == 1.0
 
 
 @rule("integer-convolution", effect=preserves(), phase="lower", order=35)
@@ -21,7 +26,8 @@ class IntegerConvolution:
     """A binary Conv becomes a ConvInteger of int8 signs and uint8 weights (only with --optimize int8 or auto)."""
 
     def pattern(p: Any, x: Any) -> Any:
-        return p.Conv(x, p.const("w"), name="layer")
+        lowered = p.Conv(p.Add(x, p.const("k", test=_is_sign)), p.const("w"), p.const("b"), name="layer")
+        return p.either(lowered, p.Conv(x, p.const("w"), name="layer"))
 
     def check(m: Match) -> None:
         m.require(m.layer.name in m.context.integer, "is not one of the layers that compute in integers")
@@ -29,9 +35,17 @@ class IntegerConvolution:
         m.require(bool(np.isin(m.w.values, (-1, 0, 1)).all()), "has weights that are no signs")
 
     def rewrite(m: Match, g: Graph) -> Tensor:
-        name = m.layer.name
+        name, k = m.layer.name, m.get("k")
         signs = g.node("Cast", [m.x], {"to": TensorProto.INT8}, name=f"{name}/signs").outputs[0]
         weights = g.constant(f"{name}/weights", m.w.values + 1, np.uint8)
         middle = g.constant(f"{name}/zero", np.asarray(1, np.uint8))
-        sums = g.node("ConvInteger", [signs, weights, None, middle], m.layer.attrs, name=f"{name}/ConvInteger")
-        return g.node("Cast", [sums.outputs[0]], {"to": TensorProto.FLOAT}, like=m.layer).outputs[0]
+        # What is taken off the map is its zero point, which is what ConvInteger pads with.
+        lower = None if k is None else g.constant(f"{name}/lower", -k.values.reshape(()), np.int8)
+        sums = g.node(
+            "ConvInteger", [signs, weights, lower, middle], m.layer.attrs, name=f"{name}/ConvInteger"
+        ).outputs[0]
+        if k is None:
+            return g.node("Cast", [sums], {"to": TensorProto.FLOAT}, like=m.layer).outputs[0]
+        reals = g.node("Cast", [sums], {"to": TensorProto.FLOAT}, name=f"{name}/Cast").outputs[0]
+        offset = g.constant(f"{name}/offset", m.b.values.reshape(-1, 1, 1))
+        return g.node("Add", [reals, offset], like=m.layer).outputs[0]

@@ -18,7 +18,7 @@ def _require(m: Match, tensor: Tensor, value: float) -> None:
 def _sign_up(m: Match, g: Graph) -> Tensor:
     """The canonical spelling, where the match has the type and shape of x."""
     x, out = m.facts.source(m.x), m.facts.source(m.root.outputs[0])
-    m.require(binarised(m.root.outputs[0]) is None, "is canonical already")
+    m.require(binarised(m.root.outputs[0]) is not m.x, "is canonical already")
     m.require(x.dtype == out.dtype, "changes the type")
     shapes = [m.facts.source(t) for t in (m.x, m.root.outputs[0])]
     constant = m.facts.constant(m.x) and shapes[0].shape == shapes[1].shape

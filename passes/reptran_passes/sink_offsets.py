@@ -9,11 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
 from reptran_compiler.rewriting import Match, preserves, rule
-from reptran_passes.lower_affine import channels, numbers, offset_of, stored_channels
+from reptran_passes.lower_affine import BLOCK, along_channels, channels, numbers, offset_of, stored_channels
 from reptran_passes.merge_affine import per_channel
+
+Array = NDArray[Any]
 
 _AVERAGES = ("AveragePool", "GlobalAveragePool")
 
@@ -29,7 +32,7 @@ class SinkOffsets:
         root, out = m.root, m.root.outputs[0]
         m.require(len(root.outputs) == 1, "has several outputs")
         m.require(channels(m, out) is not None, "makes no feature map")
-        m.require(any(offset_of(m, tensor) is not None for tensor in root.inputs), "reads no map with an offset")
+        m.require(any(_moving(m, tensor) is not None for tensor in root.inputs), "reads no map with an offset to carry")
         if root.op_type in _AVERAGES:
             m.require(not _counts_padding(root), "averages its padding, too")
         elif root.op_type == "Concat":
@@ -46,7 +49,7 @@ class SinkOffsets:
         root, out = m.root, m.root.outputs[0]
         bare, offsets = [], []
         for tensor in root.inputs:
-            found = offset_of(m, tensor)
+            found = _moving(m, tensor)
             count = channels(m, tensor)
             if isinstance(tensor, Constant) and root.op_type == "Add":
                 offsets.append(numbers(m, tensor, out))
@@ -79,6 +82,17 @@ class OffsetBesideScale:
         scaled = g.node("Mul", [m.y, m.a], name=f"{m.root.name}/Mul").outputs[0]
         affine = g.node("Add", [scaled, m.c], name=f"{m.root.name}/affine").outputs[0]
         return g.node("Add", [affine, m.x], like=m.root).outputs[0]
+
+
+def _moving(m: Match, tensor: Tensor) -> tuple[Tensor, Array] | None:
+    """As `offset_of`, but for an offset behind a scale in blocks of channels: both are one convolution, and that
+    adds it for nothing."""
+    found = offset_of(m, tensor)
+    if found is None or isinstance(found[0], Constant) or not found[0].inputs:
+        return found
+    scale: Node = found[0].inputs[0]
+    is_scale = scale.op_type == "Mul" and any(along_channels(m, each, tensor) is not None for each in scale.inputs)
+    return None if is_scale and found[1].size % BLOCK == 0 else found
 
 
 def _counts_padding(node: Node) -> bool:

@@ -24,11 +24,11 @@ class TransposedSign:
         first: Node = turned.inputs[0]
         m.require(first.op_type == "Transpose", "its binarisation reads no Transpose", turned)
         rank = len(m.facts.source(turned).shape)
-        there, back = _permutation(first, rank), _permutation(m.root, rank)
+        there, back = permutation(first, rank), permutation(m.root, rank)
         m.require([there[axis] for axis in back] == list(range(rank)), "does not undo the other Transpose")
         return again(g, m.b, turned, first.inputs[0])
 
 
-def _permutation(node: Node, rank: int) -> list[int]:
+def permutation(node: Node, rank: int) -> list[int]:
     """The axes that a Transpose reads, in the order of its output; by default all of them reversed."""
     return list(node.attrs.get("perm") or range(rank - 1, -1, -1))

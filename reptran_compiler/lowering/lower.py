@@ -19,6 +19,8 @@ from reptran_compiler.runtime import integer_values, random_feeds, tensor_facts
 from reptran_compiler.transformation import Options
 
 _PACKING = "pack-weights"
+#: Rules of a lower order bring layers into the form in which it is decided what they compute in.
+_DECIDED = 30
 
 
 class _Facts(Facts):
@@ -57,17 +59,19 @@ def lower(model: ModelProto, options: Options, rules: Sequence[Rule], scratch: S
     symbols = symbolic(model)
     cases = [tensor_facts(model, each, symbols=symbols) for each in feeds]
     facts = _Facts(graph, cases, [integer_values(model, each, symbols) for each in feeds])
-    integer = integer_layers(graph, facts, options.optimize)
-    layers = Layers(graph, facts, symbols, open_axes=bool(options.dims), integer=integer)
+    layers = Layers(graph, facts, symbols, open_axes=bool(options.dims))
     engine = Engine(
         graph, facts, layers, options.check, paranoid=options.paranoid, limit=TimeLimit(options.rule_seconds)
     )
     stages = []
+    decided = False
     for rule in chosen(rules, options):
+        if rule.order >= _DECIDED and not decided:
+            layers.integer, decided = integer_layers(graph, facts, options.optimize), True
         if engine.fixpoint(rule) and options.stages:
             stages.append((rule.name, export_model(graph)))
     graph.tidy()
-    return Lowered(export_model(graph), tuple(engine.reports.values()), integer, tuple(stages))
+    return Lowered(export_model(graph), tuple(engine.reports.values()), layers.integer, tuple(stages))
 
 
 def chosen(rules: Sequence[Rule], options: Options) -> list[Rule]:

@@ -263,6 +263,7 @@ class Engine:
             elif made.rule.effect.kind != Preserves.kind:
                 self.facts.tags.pop(new.name, None)
         for inner, taking in made.match.names:
+            self.facts.exchanged(inner.name, taking.name)
             inner.name, taking.name = taking.name, inner.name
         self.graph.prune(made.match.root)
         left = {node.name for node in made.match.nodes if not node.gone}

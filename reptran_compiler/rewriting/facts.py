@@ -75,6 +75,12 @@ class Facts:
         if name in self.tags:
             self.tags[behind] = self.tags[name]
 
+    def exchanged(self, one: str, other: str) -> None:
+        """Two tensors took each other's names; what is not known of one is found out where it is asked for."""
+        for known in (*self.cases, self.tags):
+            values = [(to, known.pop(name)) for name, to in ((one, other), (other, one)) if name in known]
+            known.update(values)
+
     def source(self, tensor: Tensor, case: int = 0) -> TensorFact:
         """Shape and type as the untagged graph has them."""
         if isinstance(tensor, Constant):

@@ -1,7 +1,9 @@
 """Before == after for lowering (THEORY section 6), which changes how a network is computed and never what.
 
 Both graphs are cut behind every binarisation, and behind every layer that adds up signs. What is cut is fed the same
-values, so that a sum of signs has to be equal to the bit, and all other tensors of one name up to rounding.
+values, so that a sum of signs has to be equal to the bit, and all other tensors of one name up to rounding. It may
+binarise in the layout that a Transpose behind the binarisation makes: the signs, of the same name, are turned then. And
+it may copy sums as it makes them: then what is behind them is compared.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ from reptran_compiler.verification.sizes import judged_batches
 Array = NDArray[Any]
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
+#: Operators that make integers of integers, and of different ones different ones, or 0.
+_INTEGRAL = ("Concat", "Identity", "Relu", "Tile", "Transpose")
 
 
 def check_lowered(
@@ -128,9 +132,10 @@ class _Run:
             raise _AfterDoesNotRun(str(error)) from None
         data = data_tensors(old)
         self.cuts = find_cuts(old, self.facts, data)
-        self.sums = _sums(old, self.cuts)
         inside = {name for cut in self.cuts for name in cut.inside if name != cut.output}
+        self.turned = self._turned()
         self.shared = [n for node in old.nodes for n in node.outputs if n in data - inside and self._has(n)]
+        self.sums = _seen(old, _sums(old, self.cuts), frozenset(self.shared))
         self.fed: dict[str, CutKind | None] = dict.fromkeys(name for name in self.shared if name in self.sums)
         self.fronts: dict[str, str] = {}
         for cut in self.cuts:
@@ -143,8 +148,32 @@ class _Run:
         self.required = {*old.outputs, *self.sums, *self.fed}
 
     def _has(self, name: str) -> bool:
-        """Whether both graphs make a tensor of a name, a shape and a type."""
-        return name in self.old.maker and name in self.new.maker and self.facts[name] == self.new_facts.get(name)
+        """Whether both graphs make a tensor of a name, a shape (turned, where it is) and a type."""
+        if name not in self.old.maker or name not in self.new.maker or name not in self.new_facts:
+            return False
+        here, there = self.facts[name], self.new_facts[name]
+        shape = tuple(here.shape[axis] for axis in self.turned[name]) if name in self.turned else here.shape
+        return (shape, here.dtype) == (there.shape, there.dtype)
+
+    def _turned(self) -> dict[str, tuple[int, ...]]:
+        """The signs that the lowered graph makes in another layout: the axes of theirs that its own consist of.
+
+        It does so where in the old graph a Transpose is behind them, padding between, that it has no longer.
+        """
+        found = {}
+        for cut in self.cuts:
+            there, here = _layout(self.old, cut.output), _layout(self.new, cut.output)
+            if cut.binarises and there is not None and here is None and there[0] == 0:
+                found[cut.output] = there
+        return found
+
+    def _to_new(self, name: str, values: Array) -> Array:
+        """What the lowered graph is to be fed in place of a tensor."""
+        return values.transpose(self.turned[name]) if name in self.turned else values
+
+    def _from_new(self, name: str, values: Array) -> Array:
+        """What the lowered graph makes, in the old graph's layout."""
+        return values.transpose(np.argsort(self.turned[name])) if name in self.turned else values
 
     def compare(self, seed: int, threads: int, level: Level, where: str) -> None:
         """Cut both, feed both the same, compare."""
@@ -159,17 +188,19 @@ class _Run:
         made = [new_names.get(name, name) for name in names]
         lowered = prune(cut_model(self.new, new_names, self.new_facts), made)
         try:
-            actual = Session(lowered, threads=threads, level=level).run(values, made)
+            fed = {name: self._to_new(name, array) for name, array in values.items()}
+            actual = Session(lowered, threads=threads, level=level).run(fed, made)
         except RuntimeFailure as error:
             raise _AfterDoesNotRun(str(error)) from None
-        sizes = magnitudes(lowered, values, made, threads=threads)
+        sizes = magnitudes(lowered, fed, made, threads=threads)
         for name, old_name, new_name in zip(names, wanted, made, strict=True):
-            want, got = expected[old_name], actual[new_name]
+            want, got = expected[old_name], self._from_new(name, actual[new_name])
             if name in self.fronts:
                 front = old_names.get(self.fronts[name], self.fronts[name])
                 got = self._decided(name, got, want, expected.get(front, values.get(front)))
             exact = name in self.sums and integral(want)
-            self._judge(name, compare(got, want, exact=exact, magnitude=sizes.get(new_name)), where)
+            size = sizes.get(new_name) if name not in self.turned else None
+            self._judge(name, compare(got, want, exact=exact, magnitude=size), where)
 
     def _values(self, seed: int) -> dict[str, Array]:
         """What is fed: signs behind binarisations, and whole numbers behind sums of them."""
@@ -202,6 +233,31 @@ class _Run:
         self.found.worst = self.found.worst.or_worse(result.relative, name, tolerance(self.facts[name].dtype))
         known = self.found.distances.get(name, Distance())
         self.found.distances[name] = known.or_worse(result.relative, result.strain)
+
+
+def _layout(graph: ProtoGraph, name: str) -> tuple[int, ...] | None:
+    """The axes of a tensor in the order that a Transpose gives them, which alone reads it, or its padding."""
+    readers = graph.readers[name]
+    while len(readers) == 1 and readers[0].op == "Pad":
+        readers = graph.readers[readers[0].outputs[0]]
+    if len(readers) != 1 or readers[0].op != "Transpose":
+        return None
+    axes = readers[0].attribute("perm")
+    return None if axes is None else tuple(int(axis) for axis in axes)
+
+
+def _seen(graph: ProtoGraph, sums: frozenset[str], shared: frozenset[str]) -> frozenset[str]:
+    """Sums of signs, and in place of those that the lowered graph does not make, what all of their readers make of
+    them, as long as that is integers, too. Those stay for which there is no such thing: they were not compared."""
+    found, missing = sums & shared, sorted(sums - shared)
+    while missing:
+        name = missing.pop()
+        readers = graph.readers[name]
+        kept = all(node.op in _INTEGRAL for node in readers) and name not in graph.outputs and readers
+        made = {output for node in readers for output in node.outputs} if kept else {name}
+        found |= made if not kept else made & shared
+        missing += sorted(made - shared) if kept else []
+    return found
 
 
 def _sums(graph: ProtoGraph, cuts: Sequence[CutPoint]) -> frozenset[str]:

@@ -1,0 +1,104 @@
+"""`--optimize`: what is computed once is not computed for each copy, and the copies are made where they cost least."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from reptran_compiler.model import Constant, Graph, Node, Tensor
+from reptran_compiler.rewriting import Match, preserves, rule
+from reptran_passes.lower_affine import BLOCK, channels
+
+#: Activations of one number alone, whatever its channel; what they read beside it is stored.
+_ACTIVATIONS = "Relu Clip LeakyRelu Elu Selu Celu HardSigmoid HardSwish Sigmoid Softplus Softsign Tanh Abs Neg"
+
+
+def copied(m: Match, node: Node) -> tuple[Tensor, int]:
+    """The map that a Concat repeats along the channels, and how often; the match is turned down elsewhere."""
+    m.require(node.op_type == "Concat" and len(node.inputs) > 1, "is no replication", node)
+    one = node.inputs[0]
+    m.require(all(tensor is one for tensor in node.inputs), "joins different maps", node)
+    m.require(channels(m, one) is not None, "joins no feature maps of float32", node)
+    m.require(node.attrs["axis"] % 4 == 1, "joins no channels", node)
+    return one, len(node.inputs)
+
+
+@rule("activation-once", effect=preserves(), phase="lower", order=6)
+class ActivationOnce:
+    """`f(Concat(x, x))` becomes `Concat(f(x), f(x))` for activations (only with --optimize)."""
+
+    def pattern(p: Any) -> Any:
+        return p.op(_ACTIVATIONS)
+
+    def check(m: Match) -> None:
+        joined = m.root.inputs[0]
+        m.require(not isinstance(joined, Constant) and bool(joined.inputs), "reads an input")
+        m.require(all(tensor.name == "" or _is_scalar(tensor) for tensor in m.root.inputs[1:]), "reads more than a map")
+        copied(m, joined.inputs[0])
+
+    def rewrite(m: Match, g: Graph) -> Tensor:
+        join = m.root.inputs[0].inputs[0]
+        one, times = copied(m, join)
+        rest = [tensor if tensor.name else None for tensor in m.root.inputs[1:]]
+        bent = g.node(m.root.op, [one, *rest], m.root.attrs, name=f"{m.root.name}/once").outputs[0]
+        return g.node("Concat", [bent] * times, join.attrs, like=m.root).outputs[0]
+
+
+def _is_scalar(tensor: Tensor) -> bool:
+    return isinstance(tensor, Constant) and tensor.values.size == 1
+
+
+@rule("copies-by-filters", effect=preserves(), phase="lower", order=45)
+class CopiesByFilters:
+    """Copies of 8 channels, or fewer, become filters that are stored twice (only with --optimize).
+
+    onnxruntime computes 16 filters in the time of 8, and joins whole blocks without leaving the blocked layout.
+    """
+
+    def pattern(p: Any) -> Any:
+        return p.Concat()
+
+    def check(m: Match) -> None:
+        one, times = copied(m, m.root)
+        filters = channels(m, one) or BLOCK
+        m.require(BLOCK % filters == 0 and filters < BLOCK, f"{filters} channels do not divide a block")
+        m.require(times % (BLOCK // filters) == 0, "makes no whole number of blocks")
+        layer = _layer(m, one)
+        m.require(layer.attrs.get("group", 1) == 1, "its filters are in groups", layer)
+
+    def rewrite(m: Match, g: Graph) -> Tensor:
+        one, times = copied(m, m.root)
+        more = BLOCK // (channels(m, one) or BLOCK)
+        made = _with_filters(m, g, one, more)
+        if times == more:
+            return made
+        return g.node("Concat", [made] * (times // more), m.root.attrs, like=m.root).outputs[0]
+
+
+def _layer(m: Match, tensor: Tensor) -> Node:
+    """The convolution with stored weights that makes a map for the copies alone, activations between them."""
+    m.require(bool(tensor.inputs), "repeats an input")
+    maker: Node = tensor.inputs[0]
+    alone = len({id(reader) for reader in tensor.outputs}) == 1 and not m.graph.is_output(tensor)
+    m.require(alone, "something else reads what is repeated", tensor)
+    if maker.op_type in _ACTIVATIONS.split() and all(t.name == "" or _is_scalar(t) for t in maker.inputs[1:]):
+        return _layer(m, maker.inputs[0])
+    m.require(maker.op_type == "Conv", "repeats what no convolution makes", tensor)
+    stored = all(isinstance(each, Constant) for each in maker.inputs[1:])
+    m.require(stored, "its weights are computed", maker)
+    return maker
+
+
+def _with_filters(m: Match, g: Graph, tensor: Tensor, more: int) -> Tensor:
+    """A map as `_layer` accepts it, with its channels several times."""
+    maker: Node = tensor.inputs[0]
+    if maker.op_type != "Conv":
+        rest = [each if each.name else None for each in maker.inputs[1:]]
+        inner = _with_filters(m, g, maker.inputs[0], more)
+        return g.node(maker.op, [inner, *rest], maker.attrs, name=f"{maker.name}/wide").outputs[0]
+    inputs = [maker.inputs[0]]
+    for each in maker.inputs[1:]:
+        repeats = (more, *(1 for _ in each.shape[1:]))
+        inputs.append(g.constant(f"{each.name}/more", np.tile(each.values, repeats)))
+    return g.node("Conv", inputs, maker.attrs, name=f"{maker.name}/wide").outputs[0]
