@@ -78,11 +78,11 @@ class SignFromCast:
 
 @rule("sign-from-casts", effect=preserves(), order=21)
 class SignFromCasts:
-    """`cast(x >= 0) - cast(not x >= 0)`, Keras' spelling, becomes the canonical binarisation that is +1 at 0."""
+    """`cast(x >= 0) - cast(x < 0)`, Keras' spelling, becomes the canonical binarisation that is +1 at 0."""
 
     def pattern(p: Any, x: Any) -> Any:
         up = _not_below(p, x)
-        high, low = p.Cast(up), p.Mul(p.Cast(p.Not(up)), p.any("minus"))
+        high, low = p.Cast(up), p.Mul(p.Cast(p.either(p.Not(up), _below(p, x))), p.any("minus"))
         return p.either(p.Add(p.Mul(high, p.any("one")), low), p.Add(high, low))
 
     def rewrite(m: Match, g: Graph) -> Tensor:
@@ -117,21 +117,6 @@ class SignFromEqual:
     def rewrite(m: Match, g: Graph) -> Tensor:
         _require(m, m.zero, 0.0)
         _require(m, m.one, 1.0)
-        return _sign_up(m, g)
-
-
-@rule("sign-from-select", effect=preserves(), order=24)
-class SignFromSelect:
-    """`cast(x >= 0) * 1 + cast(not x >= 0) * -1` becomes the canonical binarisation that is +1 at 0."""
-
-    def pattern(p: Any, x: Any) -> Any:
-        chosen = p.Mul(p.Cast(_not_below(p, x)), p.any("one"))
-        return p.Add(chosen, p.Mul(p.Cast(_below(p, x)), p.any("minus")))
-
-    def rewrite(m: Match, g: Graph) -> Tensor:
-        _require(m, m.zero, 0.0)
-        _require(m, m.one, 1.0)
-        _require(m, m.minus, -1.0)
         return _sign_up(m, g)
 
 
