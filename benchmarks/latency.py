@@ -1,11 +1,12 @@
 """How long the networks of the zoo take in onnxruntime: as exported, as Rep networks, and lowered in each way.
 
-    python -m benchmarks.latency [--networks A,B] [--threads 1,2] [--rounds 15] [--size N] [-o FILE]
+    python -m benchmarks.latency [--networks A,B] [--threads 1,2] [--rounds 15] [--size N] [-o FILE] [--plot FILE]
 
-Each network is exported at its paper's image size and compiled in every form.  All sessions of a network are
-open at once; a round runs each of them once, in an order drawn anew, and what counts is the median over the rounds
-and its ratio to the original's, so that whatever else the machine does meets all forms alike.  It ends with 1 where
-`auto` is slower than `float` by more than noise."""
+Each network is exported at its paper's image size and compiled in every form; a name that ends in `.onnx` is a file
+of one's own.  All sessions of a network are open at once, none of them spinning while another runs; a round runs each
+of them once, in an order drawn anew, and what counts is the median over the rounds and its ratio to the original's, so
+that whatever else the machine does meets all forms alike.  It ends with 1 where `auto` is slower than `float` by more
+than noise.  A plot (`--plot latency.svg`) needs matplotlib, of the extra `bench`."""
 
 from __future__ import annotations
 
@@ -61,6 +62,8 @@ class Row:
 
 def source_of(network: str, size: int | None) -> onnx.ModelProto:
     """A network as its users have it: exported by torch at its paper's image size, or as a toolchain wrote it."""
+    if network.endswith(".onnx"):
+        return onnx.load(network)
     if "/" in network:
         return load(network).model
     entry = models.ZOO[network]
@@ -87,6 +90,8 @@ def measure(files: Mapping[str, bytes], threads: int, rounds: int) -> tuple[dict
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
+    # Threads that wait for the next run would take the cores from the session whose turn it is.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     sessions = {form: ort.InferenceSession(file, options, ["CPUExecutionProvider"]) for form, file in files.items()}
     random = np.random.default_rng(0)
     given = next(iter(sessions.values())).get_inputs()[0]
@@ -113,9 +118,36 @@ def table(rows: Sequence[Row], command: str) -> str:
     head = ["network", "image", "threads", "original, ms", *others]
     lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in rows:
-        cells = [row.network, str(row.size), str(row.threads), f"{1000 * row.seconds['original']:.1f}"]
+        cells = [
+            Path(row.network).name if row.network.endswith(".onnx") else row.network,
+            str(row.size),
+            str(row.threads),
+            f"{1000 * row.seconds['original']:.1f}",
+        ]
         lines.append(f"| {' | '.join([*cells, *(f'{row.ratio(form):.2f}' for form in others)])} |")
     return "\n".join([*lines, ""])
+
+
+def plot(rows: Sequence[Row], threads: int, file: str) -> None:
+    """Bars: each form of each network, as a ratio to the file as exported."""
+    from matplotlib import figure, rcParams
+
+    rcParams["svg.hashsalt"] = "latency"  # the same figures give the same file
+    chosen = [row for row in rows if row.threads == threads]
+    forms = [form for form in FORMS if form != "original"]
+    made = figure.Figure(figsize=(2 + 1.5 * len(chosen), 4), layout="constrained")
+    axes = made.subplots()
+    width = 0.8 / len(forms)
+    colours = ["#9ecae1", "#4292c6", "#08519c", "#bdbdbd", "#fdbe85", "#fd8d3c", "#d94701"]
+    for place, (form, colour) in enumerate(zip(forms, colours, strict=True)):
+        at = [number + (place - (len(forms) - 1) / 2) * width for number in range(len(chosen))]
+        axes.bar(at, [row.ratio(form) for row in chosen], width, label=form, color=colour)
+    axes.axhline(1.0, color="black", linewidth=0.8)
+    axes.set_xticks(range(len(chosen)), [f"{Path(row.network).stem}\n{row.size} px" for row in chosen])
+    axes.set_ylabel("latency / that of the file as exported")
+    axes.set_title(f"onnxruntime, CPU, {threads} thread{'s' if threads > 1 else ''}, batch 1", fontsize=10)
+    axes.legend(ncols=4, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+    made.savefig(file, metadata={"Date": None})
 
 
 def slower(row: Row) -> list[str]:
@@ -136,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=15, metavar="R", help="default: %(default)s")
     parser.add_argument("--size", type=int, metavar="N", help="of the image (default: the paper's)")
     parser.add_argument("-o", "--output", metavar="FILE", help="where the table goes (default: stdout)")
+    parser.add_argument("--plot", metavar="FILE", help="a picture of the ratios, with the fewest threads: .svg or .png")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     rows = []
@@ -152,6 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Path(options.output).write_text(text)
     else:
         print(text)
+    if options.plot:
+        plot(rows, min(row.threads for row in rows), options.plot)
     found = [line for row in rows for line in slower(row)]
     print("\n".join(found), file=sys.stderr, end="\n" if found else "")
     return int(bool(found))
