@@ -14,6 +14,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from small_networks import network
 from spelled import spelled
 
+from benchmarks.generated.cases import draw_case
 from reptran_compiler.cli.main import main
 from reptran_compiler.cli.verify import main as verify_main
 from reptran_compiler.compiler import BadInput, compile_model
@@ -123,6 +124,27 @@ def test_what_is_lowered_is_verified(kind: str, way: str, weights: str, beta: in
     if lowers:
         assert made.judgement is not None
         assert all(report.coverage.required for report in made.judgement.lowering)
+
+
+@pytest.mark.parametrize("seed", [3, 21, 27, 43, 57])
+@pytest.mark.parametrize(("way", "weights"), [("float", "latent"), ("int8", "packed")])
+def test_generated_networks_are_lowered(seed: int, way: str, weights: str) -> None:
+    """Networks of every construct, indices and binarisations without Where among them."""
+    case = draw_case(seed)
+    given = case.options
+    made = compile_model(
+        case.model,
+        given.beta,
+        scope=given.scope,
+        fc=given.fc,
+        bn=given.bn,
+        exclude=given.exclude,
+        include=given.include,
+        dims=dict(case.dims),
+        optimize=way,
+        weights=weights,
+    )
+    assert made.verified and made.judgement is not None and made.judgement.lowering
 
 
 def test_every_rule_is_needed() -> None:

@@ -28,7 +28,18 @@ class _Facts(Facts):
 
     def derived(self, tensor: Tensor) -> bool:
         """Whether a tensor is made by a canonical binarisation, or inside of one."""
-        return binarised(tensor) is not None or self.of(tensor).dtype == np.bool_
+        return binarised(tensor) is not None or self.of(tensor).dtype == np.bool_ or _inside(tensor)
+
+
+def _inside(tensor: Tensor) -> bool:
+    """Whether a tensor is between the comparison and the end of the binarisation `2 * cast(mask) - 1`."""
+    for reader in tensor.outputs:
+        front = binarised(reader.outputs[0])
+        if front is not None and front is not tensor:
+            return True
+        if front is None and reader.op_type == "Mul" and _inside(reader.outputs[0]):
+            return True
+    return False
 
 
 @dataclass(frozen=True)

@@ -237,9 +237,9 @@ class _Run:
 
 def _layout(graph: ProtoGraph, name: str) -> tuple[int, ...] | None:
     """The axes of a tensor in the order that a Transpose gives them, which alone reads it, or its padding."""
-    readers = graph.readers[name]
+    readers = graph.readers.get(name, ())
     while len(readers) == 1 and readers[0].op == "Pad":
-        readers = graph.readers[readers[0].outputs[0]]
+        readers = graph.readers.get(readers[0].outputs[0], ())
     if len(readers) != 1 or readers[0].op != "Transpose":
         return None
     axes = readers[0].attribute("perm")
@@ -252,11 +252,13 @@ def _seen(graph: ProtoGraph, sums: frozenset[str], shared: frozenset[str]) -> fr
     found, missing = sums & shared, sorted(sums - shared)
     while missing:
         name = missing.pop()
-        readers = graph.readers[name]
-        kept = all(node.op in _INTEGRAL for node in readers) and name not in graph.outputs and readers
-        made = {output for node in readers for output in node.outputs} if kept else {name}
-        found |= made if not kept else made & shared
-        missing += sorted(made - shared) if kept else []
+        readers = graph.readers.get(name, ())
+        if not readers or name in graph.outputs or any(node.op not in _INTEGRAL for node in readers):
+            found |= {name}
+            continue
+        made = {output for node in readers for output in node.outputs}
+        found |= made & shared
+        missing += sorted(made - shared)
     return found
 
 
