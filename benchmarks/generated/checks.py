@@ -1,4 +1,5 @@
-"""What has to hold of every compilation: the law, idempotence, one result whatever the options that must not matter."""
+"""What has to hold of every compilation: the law, idempotence, one result whatever the options that must not matter,
+and the same function when it is lowered."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from reptran_compiler.compiler import CompileResult, NothingToDo, Options, Refus
 from reptran_compiler.judging import spec_options
 from reptran_compiler.pipeline import Transformation, transform
 from reptran_compiler.runtime import probe, random_feeds
-from reptran_compiler.verification import check_equivalent, check_law, specify
+from reptran_compiler.verification import check_equivalent, check_law, check_lowered, specify
 
 #: What may be refused, by what the message says of it.
 EXPECTED = (
@@ -77,7 +78,7 @@ def examine(case: Case) -> Outcome:
     except Refusal as refusal:
         return Outcome(() if _expected(refusal, case) else (f"refused: {refusal}",), str(refusal))
     assert made.transformation is not None
-    failures = (*_repeated(made.model), *_other_options(case, made.transformation))
+    failures = (*_repeated(made.model), *_other_options(case, made.transformation), *_lowered(case))
     return Outcome(failures, "", digest(made.model), differing_maps(case, made.transformation))
 
 
@@ -145,3 +146,17 @@ def _other_options(case: Case, made: Transformation) -> Iterator[str]:
         pair = (other, made) if swapped.bn == "fold" else (made, other)
         same = check_equivalent(pair[0].result, pair[1].result, dims=case.dims)
         yield from (f"{named}: another result: {failure}" for failure in same.failures)
+
+
+def _lowered(case: Case) -> Iterator[str]:
+    """One way of `--optimize`, by the number of nodes: each rule keeps its word, and the judge accepts the whole."""
+    way, weights = (("float", "binary"), ("int8", "packed"))[len(case.model.graph.node) % 2]
+    options = replace(case.options, dims=tuple(sorted(case.dims.items())), optimize=way, weights=weights)
+    try:
+        made = transform(case.model, options)
+    except Refusal as refusal:
+        if not _expected(refusal, case):
+            yield f"--optimize {way}: refused: {refusal}"
+        return
+    report = check_lowered(made.result, made.final, dims=case.dims)
+    yield from (f"--optimize {way}: {failure}" for failure in report.failures)
