@@ -22,10 +22,14 @@ BLOCK = 16
 
 
 def channels(m: Match, tensor: Tensor) -> int | None:
-    """The channels of a float32 feature map [N, C, H, W]; None of another tensor."""
+    """The channels of a float32 feature map [N, C, H, W]; None of another tensor, and where they are a dynamic axis."""
     if isinstance(tensor, Constant):
         return None
-    fact = m.facts.of(tensor)
+    fact, shape = m.facts.of(tensor), m.context.shape(tensor)
+    if shape is None and m.context.open_axes:
+        return None
+    if shape is not None and len(shape) == 4 and shape[1].constant is None:
+        return None
     return int(fact.shape[1]) if len(fact.shape) == 4 and fact.dtype == np.float32 else None
 
 

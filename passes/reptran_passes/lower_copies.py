@@ -77,12 +77,12 @@ class CopiesByFilters:
 
 
 def _layer(m: Match, tensor: Tensor) -> Node:
-    """The convolution with stored weights that makes a map for the copies alone, activations between them."""
+    """The convolution with stored weights that makes a map for the copies alone, a Relu between them or none."""
     m.require(bool(tensor.inputs), "repeats an input")
     maker: Node = tensor.inputs[0]
     alone = len({id(reader) for reader in tensor.outputs}) == 1 and not m.graph.is_output(tensor)
     m.require(alone, "something else reads what is repeated", tensor)
-    if maker.op_type in _ACTIVATIONS.split() and all(t.name == "" or _is_scalar(t) for t in maker.inputs[1:]):
+    if maker.op_type == "Relu":  # of sums of signs it leaves integers, whose equality to the bit can be shown
         return _layer(m, maker.inputs[0])
     m.require(maker.op_type == "Conv", "repeats what no convolution makes", tensor)
     stored = all(isinstance(each, Constant) for each in maker.inputs[1:])
@@ -94,9 +94,8 @@ def _with_filters(m: Match, g: Graph, tensor: Tensor, more: int) -> Tensor:
     """A map as `_layer` accepts it, with its channels several times."""
     maker: Node = tensor.inputs[0]
     if maker.op_type != "Conv":
-        rest = [each if each.name else None for each in maker.inputs[1:]]
         inner = _with_filters(m, g, maker.inputs[0], more)
-        return g.node(maker.op, [inner, *rest], maker.attrs, name=f"{maker.name}/wide").outputs[0]
+        return g.node(maker.op, [inner], maker.attrs, name=f"{maker.name}/wide").outputs[0]
     inputs = [maker.inputs[0]]
     for each in maker.inputs[1:]:
         repeats = (more, *(1 for _ in each.shape[1:]))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reptran_compiler.model import Graph, Node, Tensor
+from reptran_compiler.model import Constant, Graph, Node, Tensor
 from reptran_compiler.replication import binarised, is_sign
 from reptran_compiler.rewriting import Match, preserves, rule
 from reptran_passes.lower_affine import BLOCK, channels, depthwise, offset_of, stored_channels
@@ -33,9 +33,12 @@ class SignByClip:
         _front(m)
 
     def rewrite(m: Match, g: Graph) -> Tensor:
-        out, name = m.root.outputs[0], m.root.name
-        front = _front(m)
-        x, offset = offset_of(m, front) or (front, np.zeros(channels(m, front) or 0))
+        out, name, front = m.root.outputs[0], m.root.name, _front(m)
+        if channels(m, front) is None:
+            # A vector, or a map whose channels are elsewhere: one scale for all.
+            x, offset = front, np.zeros(1)
+        else:
+            x, offset = offset_of(m, front) or (front, np.zeros(channels(m, front) or 0))
         zero_is_plus = not is_sign(out)
         exponents = np.full(offset.shape, -_SMALLEST)
         if offset.any() and not zero_is_plus:
@@ -47,21 +50,28 @@ class SignByClip:
         scale = np.exp2(exponents)
         shift = offset * scale + (1.0 if zero_is_plus else 0.0)
         if offset.size % BLOCK == 0:
-            scaled = depthwise(g, x, name, scale, shift)
-        else:
-            scaled = g.node("Mul", [x, stored_channels(g, f"{name}/scale", scale)], name=f"{name}/Mul").outputs[0]
-            if shift.any():
-                stored = stored_channels(g, f"{name}/offset", shift)
-                scaled = g.node("Add", [scaled, stored], name=f"{name}/Add").outputs[0]
+            return _clipped(g, depthwise(g, x, name, scale, shift), m.root)
+        scaled = g.node("Mul", [x, _stored(g, f"{name}/scale", scale)], name=f"{name}/Mul").outputs[0]
+        if shift.any():
+            scaled = g.node("Add", [scaled, _stored(g, f"{name}/offset", shift)], name=f"{name}/Add").outputs[0]
         return _clipped(g, scaled, m.root)
 
 
 def _front(m: Match) -> Tensor:
-    """The float32 feature map that a binarisation reads; the match is turned down where it reads none."""
+    """The float32 tensor that a binarisation reads; the match is turned down where it reads none."""
     front = binarised(m.root.outputs[0])
-    if front is None or channels(m, front) is None:
-        m.turn_down("binarises no feature map of float32")
+    if front is None or isinstance(front, Constant) or m.facts.of(front).dtype != np.float32:
+        m.turn_down("binarises nothing of float32")
     return front
+
+
+def _stored(g: Graph, name: str, values: Array) -> Tensor:
+    """Numbers per channel, or one for all."""
+    return (
+        g.constant(name, values.reshape(()).astype(np.float32))
+        if values.size == 1
+        else stored_channels(g, name, values)
+    )
 
 
 def _clipped(g: Graph, x: Tensor, like: Node) -> Tensor:

@@ -79,8 +79,11 @@ def lower(model: ModelProto, options: Options, rules: Sequence[Rule], scratch: S
     for rule in chosen(rules, options):
         if rule.order >= _DECIDED and not decided:
             layers.integer, decided = integer_layers(graph, facts, options.optimize), True
-        if engine.fixpoint(rule) and options.stages:
-            stages.append((rule.name, export_model(graph)))
+        if engine.fixpoint(rule):
+            made = export_model(graph)
+            layers.relearn(symbolic(made))
+            if options.stages:
+                stages.append((rule.name, made))
     graph.tidy()
     return Lowered(export_model(graph), tuple(engine.reports.values()), layers.integer, tuple(stages))
 
