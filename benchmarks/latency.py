@@ -3,20 +3,22 @@
     python -m benchmarks.latency [--networks A,B] [--threads 1,2] [--rounds 15] [--size N] [-o FILE] [--plot FILE]
 
 Each network is exported at its paper's image size and compiled in every form; a name that ends in `.onnx` is a file
-of one's own.  All sessions of a network are open at once, none of them spinning while another runs; a round runs each
-of them once, in an order drawn anew, and what counts is the median over the rounds and its ratio to the original's, so
-that whatever else the machine does meets all forms alike.  It ends with 1 where `auto` is slower than `float` by more
-than noise.  A plot (`--plot latency.svg`) needs matplotlib, of the extra `bench`."""
+of one's own.  Each form has a process of its own, with a session as its users have it; a round asks them one after the
+other, in an order drawn anew, for some runs, and what counts is the median over the rounds and its ratio to the
+original's, so that whatever else the machine does meets all forms alike.  It ends with 1 where `auto` is slower than
+`float` by more than noise.  A plot (`--plot latency.svg`) needs matplotlib, of the extra `bench`."""
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +45,8 @@ FORMS: Mapping[str, tuple[int, str] | None] = {
 NETWORKS = ("reactnet-a", "reactnet-18", "bireal-18", "recu-resnet20", "recu-vgg-small", "larq/quicknet")
 #: What two medians of the same thing differ by at most, of the larger.
 NOISE = 0.05
-_WARM = 2
+#: How long a form runs in a round, and the processes rest behind it, in seconds, and how often it runs at least.
+_SLICE, _REST, _LEAST = 0.1, 0.01, 4
 
 
 @dataclass(frozen=True)
@@ -87,24 +90,52 @@ def forms_of(source: onnx.ModelProto) -> dict[str, bytes]:
 
 def measure(files: Mapping[str, bytes], threads: int, rounds: int) -> tuple[dict[str, float], int]:
     """The median latency of each file, at batch 1, and the size of the image."""
+    context = multiprocessing.get_context("spawn")
+    asking: dict[str, Connection] = {}
+    started = []
+    try:
+        for form, file in files.items():
+            asking[form], theirs = context.Pipe()
+            started.append(context.Process(target=_serve, args=(file, threads, theirs), daemon=True))
+            started[-1].start()
+        sizes = {connection.recv() for connection in asking.values()}
+        runs = {form: max(_LEAST, round(_SLICE / _asked(connection, _LEAST))) for form, connection in asking.items()}
+        random = np.random.default_rng(0)
+        times: dict[str, list[float]] = {form: [] for form in files}
+        for _ in range(rounds):
+            for form in random.permutation(list(files)):
+                times[form].append(_asked(asking[form], runs[form]))
+    finally:
+        for process in started:
+            process.kill()
+    return {form: statistics.median(found) for form, found in times.items()}, max(sizes)
+
+
+def _asked(connection: Connection, runs: int) -> float:
+    """The median of some runs in the process at the other end; what still spins there goes to sleep behind it."""
+    connection.send(runs)
+    found = float(connection.recv())
+    time.sleep(_REST)
+    return found
+
+
+def _serve(file: bytes, threads: int, connection: Connection) -> None:
+    """Be the process of a form: say the image's size, then the median of as many runs as are asked for."""
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
-    # Threads that wait for the next run would take the cores from the session whose turn it is.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    sessions = {form: ort.InferenceSession(file, options, ["CPUExecutionProvider"]) for form, file in files.items()}
-    random = np.random.default_rng(0)
-    given = next(iter(sessions.values())).get_inputs()[0]
+    session = ort.InferenceSession(file, options, ["CPUExecutionProvider"])
+    given = session.get_inputs()[0]
     shape = [size if isinstance(size, int) else 1 for size in given.shape]
-    image = {given.name: random.standard_normal(shape).astype(np.float32)}
-    times: dict[str, list[float]] = {form: [] for form in sessions}
-    for turn in range(_WARM + rounds):
-        for form in random.permutation(list(sessions)):
+    image = {given.name: np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
+    connection.send(max(shape))
+    while True:
+        found = []
+        for _ in range(connection.recv()):
             start = time.perf_counter()
-            sessions[form].run(None, image)
-            if turn >= _WARM:
-                times[form].append(time.perf_counter() - start)
-    return {form: statistics.median(found) for form, found in times.items()}, max(shape)
+            session.run(None, image)
+            found.append(time.perf_counter() - start)
+        connection.send(statistics.median(found[1:]))  # the first wakes threads and fills caches
 
 
 def table(rows: Sequence[Row], command: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,11 +88,38 @@ def channels_last(value: float = 1.0) -> ModelProto:
     return model
 
 
+def straight() -> ModelProto:
+    """Layers without a shortcut, as VGG has them: copies of the stem are binarised, scales stand around a pooling."""
+    draw = np.random.default_rng(2)
+    behind = [
+        helper.make_node("Mul", ["y", "scale"], ["scaled"], name="scaled"),
+        helper.make_node("MaxPool", ["scaled"], ["pooled"], name="pooled", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("BatchNormalization", ["pooled", "gamma", "beta", "mean", "var"], ["n"], name="norm"),
+        helper.make_node("Clip", ["n", "low", "high"], ["b"], name="bounded"),
+        helper.make_node("Sign", ["b"], ["s2"], name="sign2"),
+        helper.make_node("Conv", ["s2", "w2"], ["t"], name="layer2", pads=[1] * 4),
+    ]
+    return network(
+        behind=behind,
+        filters=32,
+        scale=draw.uniform(0.1, 2.0, size=(1, 32, 1, 1)),
+        gamma=draw.uniform(0.5, 2.0, size=32) * np.where(np.arange(32) % 3, 1, -1),
+        beta=draw.normal(size=32),
+        mean=draw.normal(size=32),
+        var=draw.uniform(0.5, 2.0, size=32),
+        low=-1.0,
+        high=1.0,
+        w2=np.sign(draw.normal(size=(32, 32, 3, 3))),
+        **{"fc.w": draw.normal(size=(5, 32))},
+    )
+
+
 NETWORKS: dict[str, Callable[[], ModelProto]] = {
     "reactnet-tiny": tiny,
     "steep": steep,
     "everything": everything,
     "channels last": channels_last,
+    "straight": straight,
     "opset 9": lambda: spelled(9),
     "opset 22": lambda: spelled(22),
 }
@@ -150,9 +178,9 @@ def test_generated_networks_are_lowered(seed: int, way: str, weights: str) -> No
 def test_every_rule_is_needed() -> None:
     """None of the phase `lower` is without a network here that it lowers."""
     applied = set()
-    for make in NETWORKS.values():
+    for make, packed in itertools.product(NETWORKS.values(), ("packed", "binary")):
         for way, beta in (("float", 1), ("float", 2), ("int8", 2)):
-            made = compile_model(make(), beta, optimize=way, weights="packed", verify=False).transformation
+            made = compile_model(make(), beta, optimize=way, weights=packed, verify=False).transformation
             assert made is not None
             applied |= {report.rule for report in made.reports if report.applied}
     assert {rule.name for rule in known_rules(()) if rule.phase == "lower"} <= applied
@@ -175,6 +203,37 @@ def test_an_activation_is_computed_once_and_not_for_each_copy() -> None:
     layer = maker[bent.input[0]]
     assert (layer.op_type, list(stored(made, layer.input[1]).dims)[0]) == ("Conv", 16)
     assert [node.op_type for node in made.graph.node if bent.output[0] in node.input] == ["Concat"]
+
+
+@pytest.mark.parametrize("way", ["float", "int8"])
+def test_copies_that_nothing_makes_differ_are_convolved_once(way: str) -> None:
+    """The first layer behind the stem reads one copy; with a bit a weight its weights stay what they are."""
+    result, made = lowered(straight(), way)
+    layers = [node for node in made.graph.node if node.op_type in ("Conv", "ConvInteger")]
+    read = {tuple(stored(made, node.input[1]).dims) for node in layers}
+    assert (16, 8, 3, 3) in read and (16, 16, 3, 3) not in read
+    assert (16, 16, 3, 3) in {tuple(tensor.dims) for tensor in result.graph.initializer}
+    _, packed = lowered(straight(), way, "packed")
+    assert any("/bits" in tensor.name for tensor in packed.graph.initializer)
+
+
+def test_every_drop_in_layer_is_convolved_once() -> None:
+    """With `--scope layer` all of them read copies of one map: half of the multiply-accumulates at beta 2."""
+    made = compile_model(straight(), 2, scope="layer", optimize="float")
+    assert made.verified
+    summed = {tuple(tensor.dims) for tensor in made.model.graph.initializer if "/summed" in tensor.name}
+    assert summed == {(16, 8, 3, 3), (16, 32, 3, 3)}
+
+
+def test_what_a_binarisation_does_not_see_is_not_computed() -> None:
+    """Bounds around 0, and a scale and an offset of their own: what is left is one operator and its bounds."""
+    _, made = lowered(straight(), "float")
+    maker = {name: node for node in made.graph.node for name in node.output}
+    signs = [node for node in made.graph.node if node.op_type == "Clip"]
+    assert len(signs) == 2  # binarisations; the Clip in front of one is gone
+    behind = maker[signs[1].input[0]]
+    assert behind.op_type == "Conv" and maker[behind.input[0]].op_type == "Concat"
+    assert maker[maker[behind.input[0]].input[0]].op_type == "MaxPool"
 
 
 @pytest.mark.parametrize("beta", [1, 2])
@@ -337,6 +396,22 @@ def other_filter(model: ModelProto) -> None:
     changed(model, name, values.size - 1, -values[-1])
 
 
+def other_sum(model: ModelProto) -> None:
+    """One weight of a layer that reads one copy is that of a copy alone."""
+    name = next(t.name for t in model.graph.initializer if t.name.endswith("/summed"))
+    values = numpy_helper.to_array(stored(model, name)).reshape(-1)
+    place = int(np.flatnonzero(values)[0])
+    changed(model, name, place, values[place] / 2)
+
+
+def other_direction(model: ModelProto) -> None:
+    """One channel of an affine that is binarised is turned."""
+    clip = [node for node in model.graph.node if node.op_type == "Clip"][1]
+    maker = next(node for node in model.graph.node if node.output[0] == clip.input[0])
+    values = numpy_helper.to_array(stored(model, maker.input[1])).reshape(-1)
+    changed(model, maker.input[1], 3, -values[3])
+
+
 def other_axes(model: ModelProto) -> None:
     """Signs are turned on their way to the layer."""
     layer = next(node for node in model.graph.node if node.name.startswith("inner.layer"))
@@ -356,6 +431,8 @@ MISTAKES: dict[str, tuple[str, str, Callable[[ModelProto], None]]] = {
     "an offset": ("float", "binary", other_offset),
     "the sum of padding": ("float", "binary", other_padding),
     "a filter": ("float", "binary", other_filter),
+    "a sum of weights": ("float", "binary", other_sum),
+    "the direction of a scale": ("float", "binary", other_direction),
     "the axes of signs": ("float", "binary", other_axes),
     "a bit of a weight": ("none", "packed", other_bit),
     "the order of bits": ("none", "packed", order_of_bits),
@@ -366,8 +443,12 @@ MISTAKES: dict[str, tuple[str, str, Callable[[ModelProto], None]]] = {
 @pytest.mark.parametrize("kind", MISTAKES)
 def test_a_mistake_in_lowering_is_seen(kind: str) -> None:
     way, weights, plant = MISTAKES[kind]
-    padded = plant in (other_padding, other_filter, other_axes)
-    result, made = lowered(channels_last() if padded else tiny(), way, weights)
+    make = tiny
+    if plant in (other_padding, other_filter, other_axes):
+        make = channels_last
+    elif plant in (other_sum, other_direction):
+        make = straight
+    result, made = lowered(make(), way, weights)
     assert check_lowered(result, made).ok
     wrong = ModelProto()
     wrong.CopyFrom(made)
@@ -392,18 +473,30 @@ def test_a_sum_of_signs_is_equal_to_the_bit() -> None:
     assert [failure for failure in report.failures if "binary sum is not exact" in failure.detail]
 
 
+@pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("way", ["float", "int8"])
-def test_binarisation_is_exact_around_zero(way: str) -> None:
-    """At 0, at the smallest normal numbers, at the largest, and on both sides of each channel's threshold."""
+def test_binarisation_is_exact_around_zero(way: str, scaled: bool) -> None:
+    """At 0, at the smallest normal numbers, at the largest, and on both sides of each channel's threshold; behind
+    scales, of which no product is rounded."""
+    scales = np.exp2(np.array([0, 3, -5, 20, -12, 1, 90, -30] * 2)) * np.array([1, -1] * 8)
     shifts = np.array([0.0, 0.1, -0.3, 2.5, 1e-3, -7.0, 1e-30, 100.0] * 2, np.float32)
     tiny_, huge = np.float32(2.0**-126), np.float32(3e38)
     near = [np.nextafter(-shift, np.float32(to)) for shift in shifts[:8] for to in (-np.inf, np.inf)]
     points = np.array([0.0, -0.0, tiny_, -tiny_, 1.0, -1.0, huge, -huge, *-shifts[:8], *near], np.float32)
+    if scaled:
+        at = -shifts[:8].astype(np.float64) / scales[:8]
+        around = [np.nextafter(np.float32(x), np.float32(to)) for x in at for to in (-np.inf, np.inf)]
+        points = np.concatenate([points, at.astype(np.float32), np.array(around, np.float32)])
+        product = points[:, None] * scales
+        normal = (product == 0) | ((np.abs(product) >= tiny_) & (np.abs(product) < huge))
+        points = points[normal.all(axis=1)]
     points = points[(points == 0) | (np.abs(points) >= tiny_)]
+    front = helper.make_node("Mul", ["x", "scale"], ["c"], name="scaled")
     source = helper.make_model(
         helper.make_graph(
             [
-                helper.make_node("Add", ["x", "shift"], ["d"], name="shifted"),
+                *([front] if scaled else []),
+                helper.make_node("Add", ["c" if scaled else "x", "shift"], ["d"], name="shifted"),
                 helper.make_node("Sign", ["d"], ["s"], name="sign"),
                 helper.make_node("Conv", ["s", "w"], ["y"], name="layer"),
             ],
@@ -412,6 +505,7 @@ def test_binarisation_is_exact_around_zero(way: str) -> None:
             [helper.make_tensor_value_info("y", 1, ["N", 16, points.size, 1])],
             [
                 numpy_helper.from_array(shifts.reshape(16, 1, 1), "shift"),
+                numpy_helper.from_array(scales.astype(np.float32).reshape(16, 1, 1), "scale"),
                 numpy_helper.from_array(2 * np.eye(16, dtype=np.float32)[:, :, None, None] - 1, "w"),
             ],
         ),
@@ -421,6 +515,29 @@ def test_binarisation_is_exact_around_zero(way: str) -> None:
     made = lower(source, Options(optimize=way), known_rules(())).model
     assert "Sign" not in kinds(made)
     feed = {"x": np.broadcast_to(points[None, None, :, None], (2, 16, points.size, 1)).copy()}
+    assert np.array_equal(run(source, feed)["y"], run(made, feed)["y"])
+
+
+def test_a_vector_is_binarised_without_sign() -> None:
+    """In front of a linear layer, at 0 and around it."""
+    draw = np.random.default_rng(0)
+    source = helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node("Sign", ["x"], ["s"], name="sign"),
+                helper.make_node("MatMul", ["s", "w"], ["y"], name="layer"),
+            ],
+            "signs",
+            [helper.make_tensor_value_info("x", 1, ["N", 6])],
+            [helper.make_tensor_value_info("y", 1, ["N", 4])],
+            [numpy_helper.from_array(np.sign(draw.normal(size=(6, 4))).astype(np.float32), "w")],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    made = lower(source, Options(optimize="float"), known_rules(())).model
+    assert "Sign" not in kinds(made)
+    feed = {"x": np.array([[0.0, -0.0, 1e-30, -1e-30, 7.0, -7.0], draw.normal(size=6)], np.float32)}
     assert np.array_equal(run(source, feed)["y"], run(made, feed)["y"])
 
 

@@ -56,7 +56,16 @@ def numbers(m: Match, stored: Tensor, like: Tensor) -> Array:
 
 def offset_of(m: Match, tensor: Tensor) -> tuple[Tensor, Array] | None:
     """The feature map and the numbers per channel, [C], that an Add makes a tensor of; None where none does."""
-    if isinstance(tensor, Constant) or not tensor.inputs or tensor.inputs[0].op_type != "Add":
+    return _with_numbers(m, tensor, "Add")
+
+
+def scale_of(m: Match, tensor: Tensor) -> tuple[Tensor, Array] | None:
+    """The feature map and the numbers per channel, [C], that a Mul makes a tensor of; None where none does."""
+    return _with_numbers(m, tensor, "Mul")
+
+
+def _with_numbers(m: Match, tensor: Tensor, op: str) -> tuple[Tensor, Array] | None:
+    if isinstance(tensor, Constant) or not tensor.inputs or tensor.inputs[0].op_type != op:
         return None
     for x, stored in (tensor.inputs[0].inputs, reversed(tensor.inputs[0].inputs)):
         if channels(m, x) is not None and m.facts.of(x) == m.facts.of(tensor):

@@ -7,32 +7,42 @@ from typing import Any
 import numpy as np
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
+from reptran_compiler.replication import binarised, is_sign, sign_up
 from reptran_compiler.rewriting import Match, preserves, rule
 from reptran_passes.lower_affine import BLOCK, channels
 
-#: Activations of one number alone, whatever its channel; what they read beside it is stored.
-_ACTIVATIONS = "Relu Clip LeakyRelu Elu Selu Celu HardSigmoid HardSwish Sigmoid Softplus Softsign Tanh Abs Neg"
+#: Operators that do to each channel what they do to any; what they read beside the map is stored.
+_ALIKE = (
+    "Relu Clip LeakyRelu Elu Selu Celu HardSigmoid HardSwish Sigmoid Softplus Softsign Tanh Abs Neg "
+    "MaxPool AveragePool GlobalMaxPool GlobalAveragePool"
+)
+
+
+def is_replication(node: Node) -> bool:
+    """Whether an operator is a Concat of one tensor, several times, along the axis of channels of [N, C, H, W]."""
+    if node.op_type != "Concat" or len(node.inputs) == 1 or node.attrs["axis"] not in (1, -3):
+        return False
+    return all(tensor is node.inputs[0] for tensor in node.inputs)
 
 
 def copied(m: Match, node: Node) -> tuple[Tensor, int]:
     """The map that a Concat repeats along the channels, and how often; the match is turned down elsewhere."""
-    m.require(node.op_type == "Concat" and len(node.inputs) > 1, "is no replication", node)
+    m.require(is_replication(node), "is no replication", node)
     one = node.inputs[0]
-    m.require(all(tensor is one for tensor in node.inputs), "joins different maps", node)
     m.require(channels(m, one) is not None, "joins no feature maps of float32", node)
-    m.require(node.attrs["axis"] % 4 == 1, "joins no channels", node)
     return one, len(node.inputs)
 
 
 @rule("activation-once", effect=preserves(), phase="lower", order=6)
 class ActivationOnce:
-    """`f(Concat(x, x))` becomes `Concat(f(x), f(x))` for activations (only with --optimize)."""
+    """`f(Concat(x, x))` becomes `Concat(f(x), f(x))` for activations and pooling (only with --optimize)."""
 
     def pattern(p: Any) -> Any:
-        return p.op(_ACTIVATIONS)
+        return p.op(_ALIKE)
 
     def check(m: Match) -> None:
         joined = m.root.inputs[0]
+        m.require(len(m.root.outputs) == 1, "has several outputs")
         m.require(not isinstance(joined, Constant) and bool(joined.inputs), "reads an input")
         m.require(all(tensor.name == "" or _is_scalar(tensor) for tensor in m.root.inputs[1:]), "reads more than a map")
         copied(m, joined.inputs[0])
@@ -47,6 +57,42 @@ class ActivationOnce:
 
 def _is_scalar(tensor: Tensor) -> bool:
     return isinstance(tensor, Constant) and tensor.values.size == 1
+
+
+@rule("convolve-once", effect=preserves(), phase="lower", order=9)
+class ConvolveOnce:
+    """`Conv(Concat(x, x), [v | w])` becomes `Conv(x, v + w)`, in front of a binarisation, too (only with --optimize).
+
+    Copies are the same there whatever the network is trained to: nothing per channel is between them and the layer.
+    """
+
+    def pattern(p: Any, x: Any) -> Any:
+        return p.Conv(x, p.const("w"), p.const("b", optional=True))
+
+    def check(m: Match) -> None:
+        m.require(m.root.attrs.get("group", 1) == 1, "its filters are in groups")
+        front = binarised(m.x)
+        repeated = m.x if front is None else front
+        m.require(not isinstance(repeated, Constant) and bool(repeated.inputs), "reads an input")
+        copied(m, repeated.inputs[0])
+        if front is not None:
+            alone = len(m.x.outputs) == 1 and not m.graph.is_output(m.x)
+            m.require(alone, "something else reads the binarised copies", m.x)
+
+    def rewrite(m: Match, g: Graph) -> Tensor:
+        front = binarised(m.x)
+        one, times = copied(m, (m.x if front is None else front).inputs[0])
+        if front is not None:
+            dtype = m.facts.of(m.x).dtype
+            once = g.node("Sign", [one], name="sign").outputs[0] if is_sign(m.x) else sign_up(g, one, dtype)
+            m.keep_name(m.x, once)
+            one = once
+        filters, _, *kernel = m.w.shape
+        summed = m.w.values.astype(np.float64).reshape(filters, times, -1, *kernel).sum(axis=1)
+        weights = g.constant(f"{m.w.name}/summed", summed, m.w.dtype)
+        bias = m.get("b")
+        inputs = [one, weights] if bias is None else [one, weights, bias]
+        return g.node("Conv", inputs, m.root.attrs, like=m.root).outputs[0]
 
 
 @rule("copies-by-filters", effect=preserves(), phase="lower", order=45)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
 from reptran_compiler.rewriting import Match, preserves, rule
-from reptran_passes.lower_affine import BLOCK, along_channels, channels, numbers, offset_of, stored_channels
+from reptran_passes.lower_affine import BLOCK, channels, numbers, offset_of, scale_of, stored_channels
 from reptran_passes.merge_affine import per_channel
 
 Array = NDArray[Any]
@@ -88,11 +88,9 @@ def _moving(m: Match, tensor: Tensor) -> tuple[Tensor, Array] | None:
     """As `offset_of`, but for an offset behind a scale in blocks of channels: both are one convolution, and that
     adds it for nothing."""
     found = offset_of(m, tensor)
-    if found is None or isinstance(found[0], Constant) or not found[0].inputs:
+    if found is None or found[1].size % BLOCK:
         return found
-    scale: Node = found[0].inputs[0]
-    is_scale = scale.op_type == "Mul" and any(along_channels(m, each, tensor) is not None for each in scale.inputs)
-    return None if is_scale and found[1].size % BLOCK == 0 else found
+    return None if scale_of(m, found[0]) is not None else found
 
 
 def _counts_padding(node: Node) -> bool:

@@ -13,6 +13,8 @@ from reptran_compiler.rewriting import Facts
 
 #: Int8 Clip is of this opset.
 _OPSET = 12
+#: The largest weight that fits uint8 around a zero point.
+_LARGEST = 127
 #: By which share of its time in floats a layer has to be faster in integers: the model errs.
 MARGIN = 0.25
 
@@ -33,7 +35,7 @@ def integer_layers(graph: Graph, facts: Facts, optimize: str, machine: Machine =
 
 
 def _able(graph: Graph, facts: Facts) -> list[Node]:
-    """The convolutions of binarised maps with stored signs."""
+    """The convolutions of binarised maps with stored signs, or sums of some."""
     if graph.opset < _OPSET:
         return []
     return [
@@ -45,8 +47,14 @@ def _able(graph: Graph, facts: Facts) -> list[Node]:
         and facts.of(node.inputs[0]).dtype == np.float32
         and len(node.inputs[1].shape) == 4
         and node.attrs.get("group", 1) == 1
-        and bool(np.isin(node.inputs[1].values, (-1, 0, 1)).all())
+        and _small_integers(node.inputs[1])
     ]
+
+
+def _small_integers(weights: Constant) -> bool:
+    """Whether weights are signs, or sums of some."""
+    values = weights.values
+    return bool((np.abs(values) <= _LARGEST).all() and (np.rint(values) == values).all())
 
 
 def _reads_signs(node: Node) -> bool:

@@ -19,6 +19,8 @@ from reptran_compiler.runtime import integer_values, random_feeds, tensor_facts
 from reptran_compiler.transformation import Options
 
 _PACKING = "pack-weights"
+#: Rules that make weights of more than two values, which cannot be packed.
+_SUMMING = "convolve-once"
 #: Rules of a lower order bring layers into the form in which it is decided what they compute in.
 _DECIDED = 30
 
@@ -90,7 +92,7 @@ def lower(model: ModelProto, options: Options, rules: Sequence[Rule], scratch: S
 
 def chosen(rules: Sequence[Rule], options: Options) -> list[Rule]:
     """The rules of the phase `lower` that a compilation asks for; those of users are among them in any case."""
-    dropped = set[str]() if options.weights == "packed" else {_PACKING}
+    dropped = {_SUMMING if options.weights == "packed" else _PACKING}
     if options.optimize == "none":
         dropped |= {rule.name for rule in rules if rule.ours and rule.name != _PACKING}
     return [rule for rule in rules if rule.phase == "lower" and rule.name not in dropped]

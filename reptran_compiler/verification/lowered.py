@@ -2,13 +2,15 @@
 
 Both graphs are cut behind every binarisation, and behind every layer that adds up signs. What is cut is fed the same
 values, so that a sum of signs has to be equal to the bit, and all other tensors of one name up to rounding. It may
-binarise in the layout that a Transpose behind the binarisation makes: the signs, of the same name, are turned then. And
+binarise in the layout that a Transpose behind the binarisation makes: the signs, of the same name, are turned then. It
+may binarise one copy of what is repeated in front of a binarisation: the copies of the signs are the same then. And
 it may copy sums as it makes them: then what is behind them is compared. Where both graphs choose, compare or round with
 the same operators, what those read is compared: rounding may turn a choice.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +46,11 @@ Array = NDArray[Any]
 _LAYERS = ("Conv", "Gemm", "MatMul")
 #: Operators that make integers of integers, and of different ones different ones, or 0.
 _INTEGRAL = ("Concat", "Identity", "Relu", "Tile", "Transpose")
+#: Operators that do to each channel what they do to any.
+_ALIKE = frozenset(
+    "Abs AveragePool Celu Clip Elu GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish Identity LeakyRelu MaxPool "
+    "Neg Relu Selu Sigmoid Softplus Softsign Tanh".split()
+)
 
 
 def check_lowered(
@@ -135,6 +142,7 @@ class _Run:
         self.cuts = find_cuts(old, self.facts, data)
         inside = {name for cut in self.cuts for name in cut.inside if name != cut.output}
         self.turned = self._turned()
+        self.once = self._once()
         self.shared = [n for node in old.nodes for n in node.outputs if n in data - inside and self._has(n)]
         self.sums = _seen(old, _sums(old, self.cuts), frozenset(self.shared))
         self.fed: dict[str, CutKind | None] = dict.fromkeys(name for name in self.shared if name in self.sums)
@@ -160,7 +168,7 @@ class _Run:
         if name not in self.old.maker or name not in self.new.maker or name not in self.new_facts:
             return False
         here, there = self.facts[name], self.new_facts[name]
-        shape = tuple(here.shape[axis] for axis in self.turned[name]) if name in self.turned else here.shape
+        shape = self._to_new(name, np.broadcast_to(np.zeros((), here.dtype), here.shape)).shape
         return (shape, here.dtype) == (there.shape, there.dtype)
 
     def _keeps(self, cut: CutPoint) -> bool:
@@ -190,13 +198,28 @@ class _Run:
                 found[cut.output] = there
         return found
 
+    def _once(self) -> dict[str, _Repetition]:
+        """The signs of which the lowered graph makes one copy; in the old one, what they are made of is repeated."""
+        found = {}
+        for cut in self.cuts:
+            repeated = _repetition(self.old, cut.inputs[0]) if cut.binarises and cut.output in self.new_facts else None
+            if repeated is not None:
+                there, here = self.new_facts[cut.output].shape, self.facts[cut.output].shape
+                if math.prod(there) * repeated.copies == math.prod(here):
+                    found[cut.output] = repeated
+        return found
+
     def _to_new(self, name: str, values: Array) -> Array:
-        """What the lowered graph is to be fed in place of a tensor."""
+        """What the lowered graph has, or is to be fed, in place of a tensor."""
+        if name in self.once:
+            values = self.once[name].first(values)
         return values.transpose(self.turned[name]) if name in self.turned else values
 
     def _from_new(self, name: str, values: Array) -> Array:
-        """What the lowered graph makes, in the old graph's layout."""
-        return values.transpose(np.argsort(self.turned[name])) if name in self.turned else values
+        """What the lowered graph makes, as the old graph has it."""
+        if name in self.turned:
+            values = values.transpose(np.argsort(self.turned[name]))
+        return self.once[name].whole(values) if name in self.once else values
 
     def compare(self, seed: int, threads: int, level: Level, where: str) -> None:
         """Cut both, feed both the same, compare."""
@@ -225,7 +248,7 @@ class _Run:
                 front = old_names.get(self.fronts[name], self.fronts[name])
                 got = self._decided(name, got, want, expected.get(front, values.get(front)))
             exact = name in self.sums and integral(want)
-            size = sizes.get(new_name) if name not in self.turned else None
+            size = None if name in self.turned or name in self.once else sizes.get(new_name)
             self._judge(name, compare(got, want, exact=exact, magnitude=size), where)
 
     def _values(self, seed: int) -> dict[str, Array]:
@@ -237,6 +260,8 @@ class _Run:
             random = generator(seed, name)
             kind = CutKind.ROUND if name in self.sums else kind
             values[name] = draw(self.facts[name], kind, random, seen.get(name))
+            if name in self.once:
+                values[name] = self.once[name].whole(self.once[name].first(values[name]))
         return values
 
     def _decided(self, name: str, got: Array, want: Array, front: Array | None) -> Array:
@@ -270,6 +295,47 @@ def _layout(graph: ProtoGraph, name: str) -> tuple[int, ...] | None:
         return None
     axes = readers[0].attribute("perm")
     return None if axes is None else tuple(int(axis) for axis in axes)
+
+
+@dataclass(frozen=True)
+class _Repetition:
+    """Equal copies beside each other along an axis."""
+
+    copies: int
+    axis: int
+
+    def first(self, values: Array) -> Array:
+        """One copy."""
+        return np.split(values, self.copies, self.axis)[0]
+
+    def whole(self, values: Array) -> Array:
+        """All copies of one."""
+        return np.concatenate([values] * self.copies, self.axis)
+
+
+def _repetition(graph: ProtoGraph, name: str) -> _Repetition | None:
+    """The equal copies that a tensor consists of by how it is made; None where it does not."""
+    maker = graph.maker.get(name)
+    if maker is None or len(maker.outputs) != 1:
+        return None
+    if maker.op == "Concat" and len(set(maker.inputs)) == 1 and len(maker.inputs) > 1:
+        axis = int(maker.attribute("axis"))
+        return _Repetition(len(maker.inputs), axis) if axis >= 0 else None
+    stored = [each in graph.constants for each in maker.inputs[1:] if each]
+    if not all(stored):
+        return None
+    if maker.op == "Tile" and len(maker.inputs) == 2:
+        repeats = graph.value(maker.inputs[1]).reshape(-1)
+        axes = np.flatnonzero(repeats != 1)
+        return _Repetition(int(repeats[axes[0]]), int(axes[0])) if len(axes) == 1 and repeats.all() else None
+    if maker.op in _ALIKE and all(graph.value(each).size == 1 for each in maker.inputs[1:] if each):
+        inner = _repetition(graph, maker.inputs[0])
+        # What pools or bends each channel alone takes axis 1 for channels, and sees no other axis' copies.
+        return inner if inner is None or inner.axis == 1 or "Pool" not in maker.op else None
+    if maker.op == "Transpose" and maker.attribute("perm") is not None:
+        inner = _repetition(graph, maker.inputs[0])
+        return None if inner is None else _Repetition(inner.copies, list(maker.attribute("perm")).index(inner.axis))
+    return None
 
 
 def _seen(graph: ProtoGraph, sums: frozenset[str], shared: frozenset[str]) -> frozenset[str]:
