@@ -46,7 +46,12 @@ class SignByClip:
         else:
             x, scale, shift = _scaled(m, front, count)
         join = x.inputs[0] if x.inputs else None
-        if join is not None and is_replication(join) and _alike(scale, shift, len(join.inputs)):
+        if (
+            join is not None
+            and channels(m, x) is not None
+            and is_replication(join)
+            and _alike(scale, shift, len(join.inputs))
+        ):
             # What is repeated is binarised once.
             first = scale.size // len(join.inputs)
             scaled = _affine(g, join.inputs[0], name, scale[:first], shift[:first])
