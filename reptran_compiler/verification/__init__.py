@@ -2,7 +2,7 @@
 
 `check_law` builds the specification graph of THEORY section 2 and compares every tensor; `check_equivalent`
 compares two graphs that must compute the same; `check_well_formed` looks at the file, `check_kept` at what it keeps of
-its source; `find_degenerate` tells files whose parameters prove nothing, and `judged_batches` the batch sizes to run.
+its source; `check_lowered` compares what is deployed with the result; `find_degenerate` tells files whose parameters prove nothing, and `judged_batches` the batch sizes to run.
 """
 
 from reptran_compiler.verification.copies import CannotSpecify
@@ -15,6 +15,8 @@ from reptran_compiler.verification.lowered import check_lowered
 from reptran_compiler.verification.protograph import MalformedGraph
 from reptran_compiler.verification.randomise import Recipe, find_degenerate
 from reptran_compiler.verification.report import (
+    Change,
+    ClassifierReport,
     Coverage,
     EquivalenceReport,
     Failure,
@@ -22,12 +24,15 @@ from reptran_compiler.verification.report import (
     WellFormedReport,
     Worst,
 )
+from reptran_compiler.verification.rounding import Rounded, check_classifier, round_classifiers
 from reptran_compiler.verification.sizes import judged_batches
 from reptran_compiler.verification.specification import Specification, SpecOptions
 from reptran_compiler.verification.wellformed import check_well_formed
 
 __all__ = [
     "CannotSpecify",
+    "Change",
+    "ClassifierReport",
     "Coverage",
     "EquivalenceReport",
     "Evidence",
@@ -37,10 +42,12 @@ __all__ = [
     "MalformedGraph",
     "Recipe",
     "Role",
+    "Rounded",
     "SpecOptions",
     "Specification",
     "WellFormedReport",
     "Worst",
+    "check_classifier",
     "check_equivalent",
     "check_kept",
     "check_law",
@@ -48,5 +55,6 @@ __all__ = [
     "check_well_formed",
     "find_degenerate",
     "judged_batches",
+    "round_classifiers",
     "specify",
 ]
