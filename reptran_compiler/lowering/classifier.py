@@ -85,8 +85,6 @@ def _unfit(node: Node, position: int) -> str:
         return f"its weights are {np.dtype(weight.dtype).name}, and not float32"
     if node.op != "Conv" and len(weight.shape) != 2:
         return "its weights are no matrix"
-    if not np.isfinite(weight.values).all():
-        return "its weights are not all finite"
     if np.isin(weight.values, (-1, 0, 1)).all():
         return "its weights are signs, which --weights packed stores in a bit"
     return ""
