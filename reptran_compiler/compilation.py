@@ -311,7 +311,9 @@ def _see_choices(options: Options, target: str) -> None:
         if given[name] not in words:
             raise BadInput(f"{name} is {given[name]!r}; it has to be {' or '.join(map(repr, words))}")
     if options.lowers and options.emit == "qonnx":
-        raise BadInput(f"{options.lowering_option} is for onnxruntime, which QONNX is not written for: leave it or emit out")
+        raise BadInput(
+            f"{options.lowering_option} is for onnxruntime, which QONNX is not written for: leave it or emit out"
+        )
 
 
 def default_warnings(source: ModelProto, result: ModelProto) -> tuple[str, ...]:

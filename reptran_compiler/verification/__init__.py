@@ -1,8 +1,9 @@
 """The judge: it decides whether a result may be written, and shares no code with the rules that made it.
 
 `check_law` builds the specification graph of THEORY section 2 and compares every tensor; `check_equivalent`
-compares two graphs that must compute the same; `check_well_formed` looks at the file, `check_kept` at what it keeps of
-its source; `check_lowered` compares what is deployed with the result; `find_degenerate` tells files whose parameters prove nothing, and `judged_batches` the batch sizes to run.
+compares two graphs that must compute the same, and `check_lowered` a result with what is deployed, whose classifier
+may be rounded as `check_classifier` says; `check_well_formed` looks at the file, `check_kept` at what it keeps of its
+source; `find_degenerate` tells files whose parameters prove nothing, and `judged_batches` the batch sizes to run.
 """
 
 from reptran_compiler.verification.copies import CannotSpecify

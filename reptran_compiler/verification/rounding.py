@@ -1,9 +1,9 @@
 """The one change of values that lowering may be asked for: classifiers with weights in int8 (`--classifier int8`).
 
 The rule is stated, and carried out here on the result, without a look at what was lowered: a scale for each output
-channel, its largest absolute weight over 127 in float32, or 1 where that is 0; weight / scale in float32, to the nearest
-integer, ties to even; times scale. Such a result is what the lowered form has to be equal to. By how much the rounding
-moves the outputs is measured, and no failure.
+channel, its largest absolute weight over 127 in float32, or 1 where that is 0; weight / scale in float32, to the
+nearest integer, ties to even; times scale. Such a result is what the lowered form has to be equal to. By how much the
+rounding moves the outputs is measured, and no failure.
 """
 
 from __future__ import annotations
