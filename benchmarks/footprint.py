@@ -42,6 +42,8 @@ BASE = "Rep, float"
 #: How much more than `BASE` a packed form may take: of seconds, and of memory, which the system's allocator decides by
 #: a few percent.
 SECONDS, MEMORY = 1.25, 1.05
+#: Differences that count for nothing, in networks that are small: seconds, and bytes.
+LEAST_SECONDS, LEAST_MEMORY = 0.02, 5e6
 
 #: A process that loads a file and runs it once: seconds of processor time, and the bytes that its memory grew by.
 _PROCESS = """
@@ -107,12 +109,14 @@ def measure(files: Mapping[str, Path], rounds: int) -> dict[str, Footprint]:
 
 def missed(network: str, forms: Mapping[str, Footprint]) -> list[str]:
     """Where a packed form takes more than it may, in words."""
-    lines = []
+    lines, base = [], forms[BASE]
     for form, footprint in forms.items():
-        ratio = footprint.over(forms[BASE])
-        if "packed" in form and ratio.seconds > SECONDS:
+        ratio = footprint.over(base)
+        if "packed" not in form:
+            continue
+        if ratio.seconds > SECONDS and footprint.seconds - base.seconds > LEAST_SECONDS:
             lines.append(f"{network}: {form} takes {ratio.seconds:.2f} of the seconds of {BASE} to load")
-        if "packed" in form and ratio.memory > MEMORY:
+        if ratio.memory > MEMORY and footprint.memory - base.memory > LEAST_MEMORY:
             lines.append(f"{network}: {form} takes {ratio.memory:.2f} of the memory of {BASE}")
     return lines
 
