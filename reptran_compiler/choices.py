@@ -16,10 +16,11 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "sign_zero": ("keep", "plus"),
     }
 )
-#: What the written file depends on, and which notes are made; its meaning is the same.
+#: What the written file depends on, and which notes are made; but for a classifier in int8, its meaning is the same.
 OUTPUT_CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "optimize": ("none", "float", "int8", "auto"),
+        "classifier": ("float", "int8"),
         "emit": ("onnx", "qonnx"),
         "target": ("any", "packed"),
     }

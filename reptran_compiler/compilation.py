@@ -306,13 +306,14 @@ def transform_source(
 def _see_choices(options: Options, target: str) -> None:
     """Raise `BadInput` where an option is none of its words."""
     given = {**{name: getattr(options, name) for name in CHOICES}, "target": target}
-    given |= {name: getattr(options, name) for name in ("optimize", "emit")}
+    given |= {name: getattr(options, name) for name in ("optimize", "classifier", "emit")}
     for name, words in {**CHOICES, **OUTPUT_CHOICES}.items():
         if given[name] not in words:
             raise BadInput(f"{name} is {given[name]!r}; it has to be {' or '.join(map(repr, words))}")
     if options.lowers and options.emit == "qonnx":
-        what = "optimize" if options.optimize != "none" else "packed weights"
-        raise BadInput(f"{what} is for onnxruntime, which QONNX is not written for: leave it or emit out")
+        raise BadInput(
+            f"{options.lowering_option} is for onnxruntime, which QONNX is not written for: leave it or emit out"
+        )
 
 
 def default_warnings(source: ModelProto, result: ModelProto) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ def compile_model(
     repeat: str = "tile",
     sign_zero: str = "keep",
     optimize: str = "none",
+    classifier: str = "float",
     emit: str = "onnx",
     target: str = "any",
     exclude: Sequence[str] = (),
@@ -74,6 +75,8 @@ def compile_model(
         sign_zero: "keep" Sign, which is 0 at 0, or "plus": each Sign of the source is made +1 there.
         optimize: "none", or the result lowered for onnxruntime: "float" has cheaper operators, "int8" computes binary
             layers in integers, "auto" chooses per layer. Weights are stored as +-1 then.
+        classifier: "float", or "int8" to round the classifier's weights to eight bits with a scale for each output
+            channel, which changes what is computed.
         emit: "onnx", or "qonnx": binarisations as BipolarQuant, quantisers as Quant, data types of weights stated.
         target: "packed" to be told what kernels of one bit cannot represent; "any".
         exclude: regular expressions; layers whose node names match stay as they are.
@@ -117,6 +120,7 @@ def compile_model(
         repeat=repeat,
         sign_zero=sign_zero,
         optimize=optimize,
+        classifier=classifier,
         emit=emit,
         exclude=tuple(exclude),
         include=tuple(include),

@@ -12,21 +12,24 @@ import numpy as np
 from onnx import ModelProto
 
 from reptran_compiler.pipeline import Options, Transformation
-from reptran_compiler.reporting import Step, VerificationSummary, silent
+from reptran_compiler.reporting import ClassifierRounding, Step, VerificationSummary, silent
 from reptran_compiler.runtime import Level, tolerance
 from reptran_compiler.verification import (
+    ClassifierReport,
     EquivalenceReport,
     Evidence,
     Failure,
     LawReport,
     SpecOptions,
     WellFormedReport,
+    check_classifier,
     check_equivalent,
     check_kept,
     check_law,
     check_lowered,
     check_well_formed,
     find_degenerate,
+    round_classifiers,
 )
 
 _NOT_COMPARED = Failure("", "", "runs", "nothing was compared, since the canonical form does not run")
@@ -44,6 +47,7 @@ class Judgement:
         randomised_equivalence: as `equivalence`, for that copy.
         elsewhere: as `equivalence` and `law`, at other sizes of dynamic axes; None where there are none.
         lowering: what is written against the result, at each choice of sizes, where it was lowered.
+        classifier: the classifiers of what is written, where they were asked for in int8.
         reasons: what is degenerate about the file's parameters.
         seconds: how long it took.
     """
@@ -55,6 +59,7 @@ class Judgement:
     randomised_equivalence: EquivalenceReport | None = None
     elsewhere: tuple[EquivalenceReport, LawReport] | None = None
     lowering: tuple[EquivalenceReport, ...] = ()
+    classifier: ClassifierReport | None = None
     reasons: tuple[str, ...] = ()
     seconds: float = 0.0
 
@@ -83,6 +88,8 @@ class Judgement:
         parts: list[tuple[str, Sequence[Failure]]] = [("canonical form", self.equivalence.failures)]
         found = sorted((*self.well_formed.failures, *self.law.failures), key=_remoteness)
         parts.append(("result", found))
+        if self.classifier is not None:
+            parts.append(("lowered form", self.classifier.failures))
         parts += [("lowered form", report.failures) for report in self.lowering]
         if self.elsewhere is not None:
             parts.append(("canonical form at other sizes", self.elsewhere[0].failures))
@@ -116,9 +123,18 @@ class Judgement:
             tolerance=worst.tolerance or tolerance(np.float32),
             batches=self.law.batches,
             randomised=self.randomised_law is not None,
+            classifier=_rounding(self.classifier),
             failure=failures[0] if failures else "",
             seconds=self.seconds,
         )
+
+
+def _rounding(report: ClassifierReport | None) -> ClassifierRounding | None:
+    """What was measured of classifiers in int8; None where nothing was."""
+    if report is None or not report.changes:
+        return None
+    worst = max(report.changes, key=lambda change: change.relative)
+    return ClassifierRounding(report.layers, worst.tensor, worst.largest, worst.relative)
 
 
 def _remoteness(failure: Failure) -> int:
@@ -180,17 +196,21 @@ def judge(
     step("verifying: every tensor against the specification", 2, total)
     runs = all(failure.rule != "runs" for failure in equivalence.failures)
     law = law_of(transformation, batches=batches, dims=dims) if runs else LawReport((_NOT_COMPARED,))
-    lowered = []
+    lowered, before, classifier = [], transformation.result, None
     if transformation.lowered is not None and law.ok:
         step("verifying: the lowered form", 2, total)
-        lowered.append(lowering(transformation.result, transformation.lowered, batches=batches, dims=dims))
+        if options.classifier == "int8":
+            made = round_classifiers(before)
+            asked = partial(check_classifier, seed=seed, batches=batches, dims=dims, threads=threads)
+            classifier, before = asked(before, made, transformation.lowered), made.model
+        lowered.append(lowering(before, transformation.lowered, batches=batches, dims=dims))
     elsewhere: tuple[EquivalenceReport, LawReport] | None = None
     if other_dims and runs:
         some = law.batches[:1]
         same = equivalent(source, transformation.canonical, batches=some, dims=other_dims)
         elsewhere = (same, law_of(transformation, batches=some, dims=other_dims))
         if lowered:
-            lowered.append(lowering(transformation.result, transformation.final, batches=some, dims=other_dims))
+            lowered.append(lowering(before, transformation.final, batches=some, dims=other_dims))
     again: tuple[EquivalenceReport, LawReport] | None = None
     if recipe and equivalence.ok and well_formed.ok and law.ok:
         step("verifying: a randomised copy, canonical form", 3, total)
@@ -207,6 +227,7 @@ def judge(
         randomised_equivalence=again[0] if again else None,
         elsewhere=elsewhere,
         lowering=tuple(lowered),
+        classifier=classifier,
         reasons=recipe.reasons,
         seconds=time.perf_counter() - start,
     )

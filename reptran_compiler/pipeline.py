@@ -157,9 +157,11 @@ def _lowered(
     if not options.lowers:
         return transformation
     made = lower(transformation.result, options, rules, scratch)
+    words = f"the weights of {', '.join(made.rounded)} are rounded to 8 bits, which changes what is computed"
     return replace(
         transformation,
         lowered=made.model,
+        notes=(*transformation.notes, *((f"--classifier int8: {words}",) if made.rounded else ())),
         integer=made.integer,
         stages=(*transformation.stages, *made.stages),
         reports=(*transformation.reports, *made.reports),

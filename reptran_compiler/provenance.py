@@ -72,6 +72,7 @@ def option_values(options: Options) -> dict[str, str | bool | list[str] | None]:
         "repeat": options.repeat,
         "sign_zero": options.sign_zero,
         "optimize": options.optimize,
+        "classifier": options.classifier,
         "emit": options.emit,
         "exclude": list(options.exclude),
         "include": list(options.include),

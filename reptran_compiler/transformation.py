@@ -17,7 +17,7 @@ class Options:
 
     Attributes:
         beta: the replication factor.
-        scope, fc, bn, weights, repeat, sign_zero, optimize, emit, strict: as the command line's.
+        scope, fc, bn, weights, repeat, sign_zero, optimize, classifier, emit, strict: as the command line's.
         exclude, include: regular expressions over node names.
         passes: the passes to run; None for all that the other options ask for.
         rules: further rules, or Python files with such.
@@ -36,6 +36,7 @@ class Options:
     repeat: str = "tile"
     sign_zero: str = "keep"
     optimize: str = "none"
+    classifier: str = "float"
     emit: str = "onnx"
     exclude: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
@@ -57,7 +58,17 @@ class Options:
     @property
     def lowers(self) -> bool:
         """Whether the result is lowered before it is written."""
-        return self.optimize != "none" or self.weights == "packed"
+        return bool(self.lowering_option)
+
+    @property
+    def lowering_option(self) -> str:
+        """The first option that asks for that, as it is called; "" where none does."""
+        asked = {
+            "optimize": self.optimize != "none",
+            "weights packed": self.weights == "packed",
+            "classifier int8": self.classifier == "int8",
+        }
+        return next((name for name, given in asked.items() if given), "")
 
 
 class Refusal(Exception):

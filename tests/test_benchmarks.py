@@ -15,7 +15,7 @@ from onnx import ModelProto, numpy_helper  # noqa: E402
 from torch import nn  # noqa: E402
 
 import models  # noqa: E402
-from benchmarks import false_alarms, journal, reactnet_a, sensitivity, speed, zoo  # noqa: E402
+from benchmarks import false_alarms, footprint, journal, lowered, reactnet_a, sensitivity, speed, zoo  # noqa: E402
 from benchmarks.agreement import agree  # noqa: E402
 from reptran_compiler import compile_model  # noqa: E402
 
@@ -182,3 +182,36 @@ def test_a_journal_keeps_rows_for_the_same_code(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(journal, "code_digest", lambda: "another")
     assert journal.Journal[int, str](file).rows == {}
     assert journal.Journal[int, str](None).rows == {}
+
+
+def test_a_sum_of_signs_that_differs_is_seen_beside_the_judge(compiled: Compiled) -> None:
+    """In the integer form, and in the float form; the forms as they are made have the same sums."""
+    made = compile_model(compiled[1], 2, optimize="float", verify=False).transformation
+    assert made is not None and made.lowered is not None
+    integers = compile_model(compiled[1], 2, optimize="int8", verify=False).model
+    layers = [layer.name for layer in made.layers if layer.binary]
+    assert len(layers) > 3
+    assert not list(lowered.different_sums(made.result, [made.lowered, integers], layers))
+    for number, (kind, form) in enumerate((("Conv", made.lowered), ("ConvInteger", integers))):
+        wrong = copy.deepcopy(form)
+        stored = {tensor.name: tensor for tensor in wrong.graph.initializer}
+        node = next(n for n in wrong.graph.node if n.op_type == kind and n.name.startswith(layers[2]))
+        values = numpy_helper.to_array(stored[node.input[1]]).copy()
+        values.reshape(-1)[0] = 2 - values.reshape(-1)[0] if kind == "ConvInteger" else -values.reshape(-1)[0]
+        stored[node.input[1]].CopyFrom(numpy_helper.from_array(values, node.input[1]))
+        forms = [wrong, integers] if number == 0 else [made.lowered, wrong]
+        assert list(lowered.different_sums(made.result, forms, layers)) == [(layers[2], "differ")]
+
+
+def test_a_packed_form_that_takes_too_much_is_told() -> None:
+    base = footprint.Footprint(100e6, 0.4, 400e6)
+    forms = {footprint.BASE: base, "Rep": footprint.Footprint(100e6, 9.0, 900e6)}
+    assert not footprint.missed("n", {**forms, "packed": footprint.Footprint(10e6, 0.49, 410e6)})
+    assert len(footprint.missed("n", {**forms, "packed": footprint.Footprint(10e6, 0.51, 430e6)})) == 2
+
+
+def test_a_footprint_is_measured(tmp_path: Path, compiled: Compiled) -> None:
+    """A file is loaded by a process of its own; a larger one takes more."""
+    found = footprint.measure({"network": compiled[1]}, rounds=1)["network"]
+    assert found.size == compiled[1].stat().st_size
+    assert 0 < found.seconds < 60 and found.memory > 1e6

@@ -286,6 +286,25 @@ def test_packed_weights_are_a_bit_each() -> None:
         assert np.array_equal(np.unpackbits(stored) * 2.0 - 1, values.reshape(-1))
 
 
+@pytest.mark.parametrize("way", ["none", "float", "int8"])
+@pytest.mark.parametrize(
+    ("channels", "taps", "zeros", "bits"),
+    [(8, 3, 0, 1), (8, 3, 1, 2), (6, 1, 0, 2), (6, 1, 1, 2), (2, 3, 0, 2), (6, 3, 0, 2), (7, 1, 0, 8), (5, 3, 1, 8)],
+)
+def test_every_binary_layer_is_packed(channels: int, taps: int, zeros: int, bits: int, way: str) -> None:
+    """Weights that are 0 take a second bit; where 8 does not divide their number, they take what fills the bytes."""
+    draw = np.random.default_rng(channels)
+    weights = draw.choice([-1.0, 1.0], (channels, channels, taps, taps))
+    weights.reshape(-1)[:zeros] = 0.0
+    model = network(filters=channels, w=weights, **{"stem.w": draw.normal(size=(channels, 3, 3, 3))})
+    _, made = lowered(model, way, "packed", beta=1)
+    packed = [numpy_helper.to_array(t) for t in made.graph.initializer if t.name.endswith("/bits")]
+    if way == "int8" and bits == 8:
+        assert not packed, "a byte a weight is what an integer layer stores anyway"
+    else:
+        assert [each.size * 8 for each in packed] == [weights.size * bits]
+
+
 def test_an_opset_without_integers_keeps_its_floats() -> None:
     """Int8 Clip is of opset 12: the source's opset stays, and its layers compute in floats."""
     _, made = lowered(spelled(9), "int8")

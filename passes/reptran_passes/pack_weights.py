@@ -1,11 +1,13 @@
 """`--weights packed`: weights of +1 and -1 are stored in one bit each, eight to a byte.
 
 Standard operators make them out again, Cast, Gather in a table of the 256 bytes, and Reshape, which onnxruntime
-computes once, when it loads the model.
+computes once, when it loads the model. Weights that 0 is among take two bits, and so do those whose number 8 does not
+divide, or as many as it takes for all bytes to be full.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,35 @@ from reptran_compiler.rewriting import Match, preserves, rule
 
 Array = NDArray[Any]
 
-_BITS = 8
-#: What a bit of 0 and of 1 stands for where the layer computes in float32, and where it computes in integers.
-_REAL, _INTEGER = (-1, 1), (0, 2)
+_BYTE = 8
+#: What weights are where the layer computes in float32, and where it computes in integers; 0, or its zero point, last.
+_REAL, _INTEGER = (-1, 1, 0), (0, 2, 1)
+
+
+@dataclass(frozen=True)
+class _Code:
+    """Numbers that weights are, and the bits that each takes: their places among the numbers."""
+
+    values: tuple[int, ...]
+    bits: int
+
+    def packed(self, weights: Array) -> Array:
+        """[size * bits / 8] uint8: the weights in their order, the first in the highest bits of a byte."""
+        places = np.zeros(weights.size, np.uint8)
+        for place, value in enumerate(self.values):
+            places[weights.reshape(-1) == value] = place
+        packed: Array = np.bitwise_or.reduce(places.reshape(-1, _BYTE // self.bits) << self._shifts(), axis=1)
+        return packed
+
+    def table(self, dtype: Any) -> Array:
+        """[256, 8 / bits]: the weights that each byte holds."""
+        places = (np.arange(256)[:, None] >> self._shifts()) & ((1 << self.bits) - 1)
+        # No byte has the places behind the last number.
+        table: Array = np.asarray(self.values, dtype)[np.minimum(places, len(self.values) - 1)]
+        return table
+
+    def _shifts(self) -> Array:
+        return np.arange(_BYTE - self.bits, -1, -self.bits, dtype=np.uint8)
 
 
 @rule("pack-weights", effect=preserves(), phase="lower", order=90)
@@ -30,39 +58,37 @@ class PackWeights:
         return p.op("Conv ConvInteger Gemm MatMul")
 
     def check(m: Match) -> None:
-        m.require(_signs(m) is not None, "stores no weights of two values")
-        m.require(m.root.inputs[1].values.size % _BITS == 0, f"has a number of weights that {_BITS} does not divide")
+        m.require(_code(m) is not None, "stores no weights of two or three values")
+        weight = m.root.inputs[1]
+        m.require(weight.values.size > weight.shape[0], "has one number a filter, fewer than make a table worth while")
 
     def rewrite(m: Match, g: Graph) -> Tensor:
-        weight, values = m.root.inputs[1], _signs(m)
-        assert values is not None, "`check` has seen them"
-        bits = m.context.shared(("bits", weight.name), lambda: _packed(g, weight, values))
-        table = m.context.shared(("table", values), lambda: _table(g, values, weight.dtype))
-        place = g.node("Cast", [bits], {"to": TensorProto.INT32}, name=f"{weight.name}/Cast").outputs[0]
-        bytes_ = g.node("Gather", [table, place], {"axis": 0}, name=f"{weight.name}/Gather").outputs[0]
-        shape = g.constant(f"{weight.name}/shape", list(weight.shape), np.int64)
-        made = g.node("Reshape", [bytes_, shape], name=f"{weight.name}/Reshape").outputs[0]
+        weight, code = m.root.inputs[1], _code(m)
+        assert code is not None, "`check` has seen it"
+        name, share = weight.name, m.context.shared
+        bits = share(("bits", name), lambda: g.constant(f"{name}/bits", code.packed(weight.values)))
+        table = share(("table", code), lambda: g.constant("bits/table", code.table(weight.dtype)))
+        place = g.node("Cast", [bits], {"to": TensorProto.INT32}, name=f"{name}/Cast").outputs[0]
+        bytes_ = g.node("Gather", [table, place], {"axis": 0}, name=f"{name}/Gather").outputs[0]
+        shape = g.constant(f"{name}/shape", list(weight.shape), np.int64)
+        made = g.node("Reshape", [bytes_, shape], name=f"{name}/Reshape").outputs[0]
         inputs = [m.root.inputs[0], made, *m.root.inputs[2:]]
         return g.node(m.root.op, inputs, m.root.attrs, like=m.root).outputs[0]
 
 
-def _signs(m: Match) -> tuple[int, int] | None:
-    """What a layer's stored weights consist of; None where they are not of two such values."""
+def _code(m: Match) -> _Code | None:
+    """How a layer's stored weights are written in the fewest bits; None where they are other numbers."""
     weight = m.root.input(1)
     if not isinstance(weight, Constant):
         return None
-    wanted = _INTEGER if m.root.op_type == "ConvInteger" else _REAL
-    if np.dtype(weight.dtype) != (np.uint8 if wanted is _INTEGER else np.float32):
+    dtype, values = (np.uint8, _INTEGER) if m.root.op_type == "ConvInteger" else (np.float32, _REAL)
+    if np.dtype(weight.dtype) != dtype or not np.isin(weight.values, values).all():
         return None
-    return wanted if bool(np.isin(weight.values, wanted).all()) else None
+    some = values if (weight.values == values[-1]).any() else values[:-1]
+    least = len(some) - 1
+    return next((_Code(some, bits) for bits in (1, 2, 4, 8) if _fits(weight, bits, least)), None)
 
 
-def _packed(g: Graph, weight: Constant, values: tuple[int, int]) -> Constant:
-    """Eight weights to a byte, the first in its highest bit."""
-    return g.constant(f"{weight.name}/bits", np.packbits(weight.values.reshape(-1) == values[1]))
-
-
-def _table(g: Graph, values: tuple[int, int], dtype: Any) -> Constant:
-    """[256, 8]: what the bits of each byte stand for."""
-    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
-    return g.constant("bits/table", np.where(bits == 1, values[1], values[0]).astype(dtype))
+def _fits(weight: Constant, bits: int, least: int) -> bool:
+    """Whether so many bits hold a weight, all bytes are full, and it is less than is stored."""
+    return bits >= least and weight.values.size * bits % _BYTE == 0 and bits < _BYTE * weight.values.itemsize

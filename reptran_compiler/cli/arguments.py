@@ -38,6 +38,7 @@ class Arguments:
     repeat: str
     sign_zero: str
     optimize: str
+    classifier: str
     emit: str
     target: str
     exclude: tuple[str, ...]
@@ -65,6 +66,7 @@ class Arguments:
 
 _OUTPUT = {
     "optimize": "lower the result for onnxruntime: cheaper operators, binary layers in integers (default: none)",
+    "classifier": "int8: round the classifier's weights to 8 bits and a scale a channel, a change (default: float)",
     "emit": "write ONNX (default), or QONNX: BipolarQuant, Quant, and the data types of weights",
     "target": "packed: say what kernels of one bit cannot represent (default: any)",
 }
@@ -90,6 +92,7 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
         repeat=found.repeat,
         sign_zero=found.sign_zero,
         optimize=found.optimize,
+        classifier=found.classifier,
         emit=found.emit,
         target=found.target,
         exclude=tuple(found.exclude),
@@ -135,8 +138,13 @@ def check(arguments: Arguments) -> None:
         raise UsageError("an output is needed: -o OUT, or --dry-run to write none")
     if arguments.reproducer is not None and arguments.model == "-":
         raise UsageError("--reproducer reads the model again: MODEL has to be a file")
-    if arguments.emit == "qonnx" and (arguments.optimize != "none" or arguments.weights == "packed"):
-        what = "--optimize" if arguments.optimize != "none" else "--weights packed"
+    lowering = {
+        "--optimize": arguments.optimize != "none",
+        "--weights packed": arguments.weights == "packed",
+        "--classifier int8": arguments.classifier == "int8",
+    }
+    what = next((flag for flag, given in lowering.items() if given), "")
+    if arguments.emit == "qonnx" and what:
         raise UsageError(f"{what} is for onnxruntime, which --emit qonnx is not written for: leave one of them out")
     if arguments.passes == ():
         raise UsageError("--passes names no pass")

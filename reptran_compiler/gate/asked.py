@@ -92,6 +92,7 @@ def _recorded(rep: ModelProto, name: str) -> dict[str, Any]:
             if key in options:
                 found[key] = choices[choices.index(options[key])]
         lowered = options.get("optimize", "none") != "none" or options.get("weights") == "packed"
+        lowered = lowered or options.get("classifier", "float") != "float"
         for key in ("exclude", "include", "rules", "passes"):
             if options.get(key) is not None:
                 found[key] = tuple(map(str, options[key]))
@@ -102,7 +103,7 @@ def _recorded(rep: ModelProto, name: str) -> dict[str, Any]:
     if lowered:
         raise BadInput(
             f"{name} was lowered for onnxruntime, so that its layers are not the original's: verify the network that "
-            "it was lowered from, compiled without --optimize and --weights packed"
+            "it was lowered from, compiled without --optimize, --weights packed and --classifier int8"
         )
     return found
 

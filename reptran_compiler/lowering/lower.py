@@ -10,6 +10,7 @@ from onnx import ModelProto
 
 from reptran_compiler.canonicalisation import CASES
 from reptran_compiler.lowering.choice import integer_layers
+from reptran_compiler.lowering.classifier import round_classifiers
 from reptran_compiler.model import Tensor, export_model, import_model
 from reptran_compiler.model.referred import Scratch
 from reptran_compiler.model.symbolic import symbolic
@@ -46,12 +47,13 @@ def _inside(tensor: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A lowered network, what each rule did, and the layers that compute in integers."""
+    """A lowered network, what each rule did, the layers that compute in integers, and classifiers that were rounded."""
 
     model: ModelProto
     reports: tuple[RuleReport, ...]
     integer: frozenset[str]
     stages: tuple[tuple[str, ModelProto], ...] = ()
+    rounded: tuple[str, ...] = ()
 
 
 def lower(model: ModelProto, options: Options, rules: Sequence[Rule], scratch: Scratch | None = None) -> Lowered:
@@ -65,6 +67,7 @@ def lower(model: ModelProto, options: Options, rules: Sequence[Rule], scratch: S
 
     Raises:
         Refused: a rule broke its declaration.
+        CannotContinue: the classifier cannot be stored in int8.
     """
     feeds = [random_feeds(model, batch=batch, dims=dict(options.dims)) for batch in CASES]
     graph = import_model(model, scratch)
@@ -73,6 +76,7 @@ def lower(model: ModelProto, options: Options, rules: Sequence[Rule], scratch: S
     cases = [tensor_facts(model, each, symbols=symbols) for each in feeds]
     facts = _Facts(graph, cases, [integer_values(model, each, symbols) for each in feeds])
     layers = Layers(graph, facts, symbols, open_axes=bool(options.dims))
+    rounded = round_classifiers(graph, layers) if options.classifier == "int8" else ()
     engine = Engine(
         graph, facts, layers, options.check, paranoid=options.paranoid, limit=TimeLimit(options.rule_seconds)
     )
@@ -87,7 +91,7 @@ def lower(model: ModelProto, options: Options, rules: Sequence[Rule], scratch: S
             if options.stages:
                 stages.append((rule.name, made))
     graph.tidy()
-    return Lowered(export_model(graph), tuple(engine.reports.values()), layers.integer, tuple(stages))
+    return Lowered(export_model(graph), tuple(engine.reports.values()), layers.integer, tuple(stages), rounded)
 
 
 def chosen(rules: Sequence[Rule], options: Options) -> list[Rule]:

@@ -6,13 +6,14 @@ from .github import annotation, error_annotations, to_markdown
 from .json_report import SCHEMA, to_document, to_json
 from .junit import stopped_junit, to_junit
 from .progress import Step, progress, silent
-from .summary import LayerRow, Option, Status, Summary, VerificationSummary
+from .summary import ClassifierRounding, LayerRow, Option, Status, Summary, VerificationSummary
 from .verified import Check, Verification
 
 __all__ = [
     "SCHEMA",
     "VERIFY_SCHEMA",
     "Check",
+    "ClassifierRounding",
     "LayerRow",
     "Option",
     "Status",

@@ -13,7 +13,7 @@ from rich.text import Text
 from reptran_compiler.costs import Change, Comparison
 from reptran_compiler.text import printable
 
-from .summary import LayerRow, Shape, Summary, VerificationSummary
+from .summary import ClassifierRounding, LayerRow, Shape, Summary, VerificationSummary
 
 #: Lines are not broken for readers that have no width.
 _PIPED_WIDTH = 10_000
@@ -64,6 +64,8 @@ def _renderables(summary: Summary, width: int) -> Iterator[Text | Table]:
         yield cost_table(summary.costs)
         yield from invariance_lines(summary.costs)
     yield verification_line(summary.verification)
+    if summary.verification.classifier is not None:
+        yield classifier_line(summary.verification.classifier)
     for note in summary.notes:
         yield text(f"note: {note}")
     for warning in summary.warnings:
@@ -208,6 +210,14 @@ def verification_line(verification: VerificationSummary) -> Text:
         return text(f"verified: {compared}", style="green")
     failure = f": {verification.failure}" if verification.failure else ""
     return text(f"VERIFICATION FAILED{failure} ({compared})", style="bold red")
+
+
+def classifier_line(rounding: ClassifierRounding) -> Text:
+    """What it changes to store classifiers in int8, in one line."""
+    return text(
+        f"classifier in int8 ({', '.join(rounding.layers)}): {rounding.output} moves by {rounding.largest_change:.2g} "
+        f"at most, {100 * rounding.relative_change:.2g} % of its largest value, on random inputs"
+    )
 
 
 def make_table(*headers: str, numbers: int = 0) -> Table:

@@ -73,6 +73,20 @@ class LayerRow:
 
 
 @dataclass(frozen=True)
+class ClassifierRounding:
+    """What it changes to store classifiers in int8, on the random inputs of the verification.
+
+    ``layers`` are the classifiers; ``output`` is the tensor that moves the most, relative to its largest value, by
+    ``largest_change`` at most, which is ``relative_change`` of that value.
+    """
+
+    layers: tuple[str, ...]
+    output: str
+    largest_change: float
+    relative_change: float
+
+
+@dataclass(frozen=True)
 class VerificationSummary:
     """What was verified, and how closely.
 
@@ -80,7 +94,7 @@ class VerificationSummary:
     tensors were compared; ``worst_error`` is the largest difference relative to its tensor's largest value,
     found at ``worst_tensor``; ``tolerance`` what was allowed there. ``batches`` lists the batch sizes.
     ``randomised`` tells that a copy with randomised parameters was judged as well. ``failure`` is the first
-    tensor's message, empty on success.
+    tensor's message, empty on success. ``classifier`` is None but where classifiers are stored in int8.
     """
 
     performed: bool
@@ -94,6 +108,7 @@ class VerificationSummary:
     randomised: bool = False
     failure: str = ""
     seconds: float | None = None
+    classifier: ClassifierRounding | None = None
 
 
 @dataclass(frozen=True)

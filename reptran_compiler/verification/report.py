@@ -168,6 +168,35 @@ class EquivalenceReport(Report):
 
 
 @dataclass(frozen=True)
+class Change:
+    """By how much a tensor was changed on purpose.
+
+    Attributes:
+        tensor: its name.
+        largest: the largest difference.
+        relative: that over the tensor's largest value.
+    """
+
+    tensor: str
+    largest: float
+    relative: float
+
+
+@dataclass(frozen=True)
+class ClassifierReport(Report):
+    """Whether classifiers are stored in int8 as stated, and what that changes.
+
+    Attributes:
+        failures: which are not.
+        layers: the node names of the classifiers.
+        changes: by how much outputs move, at the worst of the batch sizes.
+    """
+
+    layers: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True)
 class WellFormedReport(Report):
     """Whether a file is a valid model that keeps its source's interface.
 
