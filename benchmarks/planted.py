@@ -1,6 +1,6 @@
 """Bugs planted in correct results and in the rules: does the judge see them, and does it name the place?
 
-    python -m benchmarks.planted [--networks N] [--kinds TEXT] [--jobs N] [-o FILE]
+    python -m benchmarks.planted [--networks N] [--kinds TEXT] [--jobs N] [--verify quick] [-o FILE]
 
 plants every kind of `tests/planted` in N networks (from 3 on as many more as it takes to have copies that are equal and
 copies that differ where it is planted); writes a table, a row for each kind, and ends with 1 where the judge misses one
@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -68,20 +68,20 @@ class Row:
 
 
 @cache
-def _subjects() -> tuple[Subject, ...]:
-    return subjects()
+def _subjects(quick: bool = False) -> tuple[Subject, ...]:
+    return tuple(replace(subject, quick=quick) for subject in subjects())
 
 
-def plant(number: int, networks: int) -> Row:
+def plant(number: int, networks: int, quick: bool = False) -> Row:
     """Plant a kind (by its place in the catalogue) in as many networks as asked for."""
     kind, found = KINDS[number], list[tuple[str, Outcome]]()
-    for subject in _subjects():
+    for subject in _subjects(quick):
         names, states = {network for network, _ in found}, {outcome.equal for _, outcome in found}
         enough = len(names) >= networks and (len(states) == 2 or networks < LEAST)
         if enough or (len(states) == 2 and subject.network in names):
             continue
         try:
-            outcome = try_kind(kind, subject)
+            outcome = try_kind(kind, subject, engine=not quick)
         except Exception as error:  # noqa: BLE001 - whatever the gate raises is no verdict, and a row that fails
             return Row(kind.name, tuple(found), crash=f"{subject.network}: {type(error).__name__}: {error}")
         new = subject.network not in names and len(names) < networks
@@ -90,10 +90,10 @@ def plant(number: int, networks: int) -> Row:
     return Row(kind.name, tuple(found), min(networks, LEAST))
 
 
-def accept(name: str) -> tuple[str, ...]:
+def accept(name: str, quick: bool = False) -> tuple[str, ...]:
     """The networks in which the gate refuses a harmless change, with what it says."""
     refused = []
-    for subject in _subjects():
+    for subject in _subjects(quick):
         said = subject.refusals(HARMLESS[name])
         if said:
             refused.append(f"{subject.network}: {said[0]}")
@@ -178,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--networks", type=int, default=4, metavar="N", help="for each kind, at least (default: 4)")
     parser.add_argument("--kinds", default="", metavar="TEXT", help="those whose name has this in it (default: all)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="kinds at a time (default: 1)")
+    parser.add_argument("--verify", choices=("full", "quick"), default="full", help="as the command's (default: full)")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where the table goes (default: stdout)")
     options = parser.parse_args(arguments)
     numbers = [number for number, kind in enumerate(KINDS) if options.kinds in kind.name]
@@ -185,9 +186,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no kind has {options.kinds!r} in its name")
     given = sys.argv[1:] if arguments is None else arguments
     command = " ".join(["python -m benchmarks.planted", *given])
-    rows = list(_progress(_mapped(partial(plant, networks=options.networks), numbers, options.jobs), len(numbers)))
+    quick = options.verify == "quick"
+    planting = partial(plant, networks=options.networks, quick=quick)
+    rows = list(_progress(_mapped(planting, numbers, options.jobs), len(numbers)))
     changes = [] if options.kinds else list(HARMLESS)
-    refusals = list(zip(changes, _mapped(accept, changes, options.jobs), strict=True))
+    refusals = list(zip(changes, _mapped(partial(accept, quick=quick), changes, options.jobs), strict=True))
     for name, said in refusals:
         for each in said:
             print(f"refused though harmless: {name}: {each}", file=sys.stderr)

@@ -27,6 +27,7 @@ from reptran_compiler.verification import (
     check_lowered,
     check_well_formed,
     find_degenerate,
+    judged_batches,
 )
 
 _NOT_COMPARED = Failure("", "", "runs", "nothing was compared, since the canonical form does not run")
@@ -45,6 +46,7 @@ class Judgement:
         elsewhere: as `equivalence` and `law`, at other sizes of dynamic axes; None where there are none.
         lowering: what is written against the result, at each choice of sizes, where it was lowered.
         reasons: what is degenerate about the file's parameters.
+        left_out: what a quick judgement did not do, in words; empty where it was no quick one.
         seconds: how long it took.
     """
 
@@ -56,6 +58,7 @@ class Judgement:
     elsewhere: tuple[EquivalenceReport, LawReport] | None = None
     lowering: tuple[EquivalenceReport, ...] = ()
     reasons: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     seconds: float = 0.0
 
     @property
@@ -118,6 +121,8 @@ class Judgement:
             randomised=self.randomised_law is not None,
             failure=failures[0] if failures else "",
             seconds=self.seconds,
+            mode="quick" if self.left_out else "full",
+            left_out=self.left_out,
         )
 
 
@@ -141,6 +146,7 @@ def judge(
     seed: int = 0,
     level: Level = Level.DISABLE,
     words: bool = True,
+    quick: bool = False,
     step: Step = silent,
     retransform: Callable[[ModelProto, Options], Transformation],
 ) -> Judgement:
@@ -157,6 +163,7 @@ def judge(
         seed: of all numbers that are drawn.
         level: how far onnxruntime may rewrite what is compared.
         words: whether the result has to say what the source says beside its values (`check_kept`).
+        quick: whether to compare every pair once only: at one batch size, and at one size of other dynamic axes.
         step: told what is being done.
         retransform: compiles the copy with redrawn parameters.
 
@@ -165,12 +172,19 @@ def judge(
         MalformedGraph: the source is no proper graph.
     """
     start = time.perf_counter()
+    every, shapes, left_out = batches, tuple[int, ...](), tuple[str, ...]()
+    if quick:
+        every = judged_batches(source, batches, dims)
+        batches = (min((size for size in every if size > 1), default=every[0]),)
+        shapes = tuple(size for size in every if size not in batches)
+        left_out = _left_out(shapes, other_dims)
+        other_dims = None
     recipe = find_degenerate(source)
     total = 5 if recipe else 3
     step("verifying: source == canonical form", 0, total)
-    equivalent = partial(check_equivalent, seed=seed, threads=threads, level=level)
+    equivalent = partial(check_equivalent, seed=seed, threads=threads, level=level, shapes=shapes)
     lowering = partial(check_lowered, seed=seed, threads=threads, level=level)
-    law_of = partial(_law, options=options, seed=seed, threads=threads, level=level)
+    law_of = partial(_law, options=options, seed=seed, threads=threads, level=level, shapes=shapes)
     equivalence = equivalent(source, transformation.canonical, batches=batches, dims=dims)
     step("verifying: the file", 1, total)
     well_formed = check_well_formed(transformation.final, source, batches=batches, dims=dims)
@@ -183,7 +197,7 @@ def judge(
     lowered = []
     if transformation.lowered is not None and law.ok:
         step("verifying: the lowered form", 2, total)
-        lowered.append(lowering(transformation.result, transformation.lowered, batches=batches, dims=dims))
+        lowered.append(lowering(transformation.result, transformation.lowered, batches=every, dims=dims))
     elsewhere: tuple[EquivalenceReport, LawReport] | None = None
     if other_dims and runs:
         some = law.batches[:1]
@@ -208,8 +222,19 @@ def judge(
         elsewhere=elsewhere,
         lowering=tuple(lowered),
         reasons=recipe.reasons,
+        left_out=left_out,
         seconds=time.perf_counter() - start,
     )
+
+
+def _left_out(shapes: Sequence[int], other_dims: Mapping[str, int] | None) -> tuple[str, ...]:
+    """What a quick judgement does not do: values at some batch sizes, and all at other sizes of dynamic axes."""
+    left_out = ["the effects of the compiler's own rules, one by one"]
+    if shapes:
+        left_out.append(f"values at batch {' and '.join(map(str, shapes))} (shapes were compared)")
+    if other_dims:
+        left_out.append(f"sizes {', '.join(f'{name} = {size}' for name, size in other_dims.items())}")
+    return tuple(left_out)
 
 
 def spec_options(transformation: Transformation, options: Options) -> SpecOptions:
@@ -233,6 +258,7 @@ def _law(
     dims: Mapping[str, int] | None,
     threads: int,
     level: Level,
+    shapes: Sequence[int],
 ) -> LawReport:
     return check_law(
         transformation.canonical,
@@ -243,4 +269,5 @@ def _law(
         dims=dims,
         threads=threads,
         level=level,
+        shapes=shapes,
     )

@@ -32,7 +32,15 @@ def recorded_beta(model: ModelProto) -> str | None:
     return next((entry.value for entry in model.metadata_props if entry.key == PREFIX + "beta"), None)
 
 
-def record(model: ModelProto, transformation: Transformation, options: Options, digest: str, *, verified: bool) -> None:
+def record(
+    model: ModelProto,
+    transformation: Transformation,
+    options: Options,
+    digest: str,
+    *,
+    verified: bool,
+    quick: bool = False,
+) -> None:
     """Write into a result's metadata what it was made from, and how; other metadata stays.
 
     Args:
@@ -41,6 +49,7 @@ def record(model: ModelProto, transformation: Transformation, options: Options, 
         options: the compilation's options.
         digest: of the source (`Source.digest`).
         verified: whether the result counts as verified.
+        quick: whether that was, or is to be, done quickly; a file that says nothing of it was verified in full.
     """
     stored = stored_weights(model)
     layers = {
@@ -54,6 +63,7 @@ def record(model: ModelProto, transformation: Transformation, options: Options, 
         "source_sha256": digest,
         "layers": _json(layers),
         "verified": "true" if verified else "false",
+        **({"verification": "quick"} if verified and quick else {}),
     }
     kept = [entry for entry in model.metadata_props if not entry.key.startswith(PREFIX)]
     del model.metadata_props[:]

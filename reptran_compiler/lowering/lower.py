@@ -71,8 +71,9 @@ def lower(model: ModelProto, options: Options, rules: Sequence[Rule], scratch: S
     cases = [tensor_facts(model, each, symbols=symbols) for each in feeds]
     facts = _Facts(graph, cases, [integer_values(model, each, symbols) for each in feeds])
     layers = Layers(graph, facts, symbols, open_axes=bool(options.dims))
+    limit = TimeLimit(options.rule_seconds)
     engine = Engine(
-        graph, facts, layers, options.check, paranoid=options.paranoid, limit=TimeLimit(options.rule_seconds)
+        graph, facts, layers, options.check, paranoid=options.paranoid, limit=limit, trust=options.trust
     )
     stages = []
     decided = False

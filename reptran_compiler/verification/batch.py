@@ -263,7 +263,7 @@ class BatchRun:
 
     def compare(self) -> None:
         """Cut S and R, feed both the same values, compare."""
-        self._check_shapes()
+        self.check_shapes()
         feed = self._fed_tensors()
         if self.misshapen & feed:
             return
@@ -343,7 +343,8 @@ class BatchRun:
                 shown = Evidence(pair.tensor, right, wrong, pair.copies(spec), allowed)
                 self.findings.evidence = place, shown.nearer(agreeing)
 
-    def _check_shapes(self) -> None:
+    def check_shapes(self) -> None:
+        """Shapes and types of what the result still has."""
         for name in self.pairs.tensors:
             made = self.pairs.name_in_result(name)
             if not made:

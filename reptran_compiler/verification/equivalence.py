@@ -60,6 +60,7 @@ def check_equivalent(
     dims: Mapping[str, int] | None = None,
     threads: int = 1,
     level: Level = Level.DISABLE,
+    shapes: Sequence[int] = (),
 ) -> EquivalenceReport:
     """Compare two graphs on all tensors that they share by name.
 
@@ -75,6 +76,7 @@ def check_equivalent(
         dims: sizes of dynamic axes other than the batch.
         threads: threads of onnxruntime.
         level: how far onnxruntime may rewrite what is compared; beyond `DISABLE` the required pairs alone are compared.
+        shapes: further batch sizes, at which shapes and types alone are compared.
 
     Returns:
         The report; required pairs are the graph outputs and what lies in front of each binarisation.
@@ -97,9 +99,12 @@ def check_equivalent(
         failures.append(Failure("", "", "well-formed", str(error)))
         return EquivalenceReport(tuple(failures), batches=sizes, seconds=time.perf_counter() - start)
     if not failures:
-        for number, batch in enumerate(sizes):
+        for number, batch in enumerate((*sizes, *shapes)):
             try:
                 run = _Run(old, new, batch, seed, dims, threads, level, cuts, findings)
+                if number >= len(sizes):
+                    run.check_shapes()
+                    continue
                 required, count = run.required, len(run.cuts)
                 if number == 0:
                     run.check_operators()
@@ -212,6 +217,14 @@ class _Run:
                 text = f"the {cut.kind.value} is not what it was: {detail}"
                 rule = "value" if cut.kind is CutKind.BEND else "binarisation"
                 self.findings.fail(cut.output, cut.nodes[-1].name, rule, text)
+
+    def check_shapes(self) -> None:
+        """Shapes and types of what both graphs have."""
+        for name in self.shared:
+            here, there = self.old_facts.get(name), self.new_facts.get(name)
+            if here is not None and there is not None and here != there:
+                detail = f"{there.dtype}{list(there.shape)} instead of {here.dtype}{list(here.shape)}"
+                self.findings.fail(name, self.new.maker[name].name, "value", f"{detail} (batch {self.batch})")
 
     def _forgiven(self, cut: CutPoint) -> float:
         dtype = self.new_facts[cut.output].dtype

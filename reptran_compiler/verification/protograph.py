@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
-from reptran_compiler.model.referred import LARGE_TENSOR, array_of, referred
+from reptran_compiler.model.referred import LARGE_TENSOR, array_of, can_refer, referred
 from reptran_compiler.runtime import RuntimeFailure, Session
 
 Array = NDArray[Any]
@@ -189,8 +189,19 @@ class ProtoGraph:
             else:
                 computed.append(name)
         if computed:
-            found.update(Session(self.subgraph(computed), outputs=computed, weights=self.given).run({}, computed))
+            found.update(self._computed(computed))
         return found
+
+    def _computed(self, names: Sequence[str]) -> dict[str, Array]:
+        """The values of constants that nodes make; onnxruntime takes large stored tensors as they lie in memory."""
+        model = self.subgraph(names, light=True)
+        here = {tensor.name for tensor in model.graph.initializer}
+        read = {name for node in model.graph.node for name in (*node.input, *captured(node))} - here
+        large = {name: self._stored(name) for name in sorted(read & self.initializers.keys())}
+        return Session(model, outputs=names, weights={**self.given, **large}).run({}, names)
+
+    def _stored(self, name: str) -> Array:
+        return self._values[name] if name in self._values else array_of(self.initializers[name])
 
     @cached_property
     def weights(self) -> Mapping[str, Array]:
@@ -213,8 +224,15 @@ class ProtoGraph:
         plain = {name: each for name, each in known.items() if each.nbytes >= LARGE_TENSOR and each.dtype.isbuiltin == 1}
         return {**plain, **self.given}
 
-    def subgraph(self, outputs: Sequence[str], inputs: Mapping[str, onnx.ValueInfoProto] | None = None) -> ModelProto:
+    def subgraph(
+        self, outputs: Sequence[str], inputs: Mapping[str, onnx.ValueInfoProto] | None = None, *, light: bool = False
+    ) -> ModelProto:
         """A model of what is needed to compute `outputs`, with `inputs` fed instead of computed.
+
+        Args:
+            outputs: the tensors.
+            inputs: what is fed.
+            light: whether large stored tensors that are read are left out.
 
         Raises:
             KeyError: an output depends on a graph input that is not in `inputs`.
@@ -235,7 +253,11 @@ class ProtoGraph:
                 pending.extend(read for read in view.reads if read not in given)
         part = self.shell("part")
         part.graph.node.extend(view.proto for view in self.nodes if view.index in needed)
-        part.graph.initializer.extend(stored.values())
+        part.graph.initializer.extend(
+            tensor
+            for name, tensor in stored.items()
+            if not light or name in outputs or not can_refer(tensor, len(tensor.raw_data))
+        )
         part.graph.input.extend(given.values())
         part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         return part
