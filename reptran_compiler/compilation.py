@@ -158,9 +158,7 @@ class Compilation:
         for made in (transformation.result, transformation.lowered):
             if made is not None:
                 carry_annotations(source.model, made, trial, threads=self.threads)
-                provenance.record(
-                    made, transformation, options, source.digest, verified=self.verify, quick=self.quick
-                )
+                provenance.record(made, transformation, options, source.digest, verified=self.verify, quick=self.quick)
         written = self._emitted(transformation.final, integers)
         transformation = self._read_back(transformation, written)
         self.outputs.write_stages(self._stages(transformation, trial), source)

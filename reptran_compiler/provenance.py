@@ -49,7 +49,7 @@ def record(
         options: the compilation's options.
         digest: of the source (`Source.digest`).
         verified: whether the result counts as verified.
-        quick: whether that was, or is to be, done quickly; a file that says nothing of it was verified in full.
+        quick: whether that is done quickly, which the file says.
     """
     stored = stored_weights(model)
     layers = {
@@ -62,8 +62,7 @@ def record(
         "options": _json(option_values(options)),
         "source_sha256": digest,
         "layers": _json(layers),
-        "verified": "true" if verified else "false",
-        **({"verification": "quick"} if verified and quick else {}),
+        "verified": ("quick" if quick else "true") if verified else "false",
     }
     kept = [entry for entry in model.metadata_props if not entry.key.startswith(PREFIX)]
     del model.metadata_props[:]

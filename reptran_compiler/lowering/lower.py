@@ -72,9 +72,7 @@ def lower(model: ModelProto, options: Options, rules: Sequence[Rule], scratch: S
     facts = _Facts(graph, cases, [integer_values(model, each, symbols) for each in feeds])
     layers = Layers(graph, facts, symbols, open_axes=bool(options.dims))
     limit = TimeLimit(options.rule_seconds)
-    engine = Engine(
-        graph, facts, layers, options.check, paranoid=options.paranoid, limit=limit, trust=options.trust
-    )
+    engine = Engine(graph, facts, layers, options.check, paranoid=options.paranoid, limit=limit, trust=options.trust)
     stages = []
     decided = False
     for rule in chosen(rules, options):

@@ -322,9 +322,7 @@ class BatchRun:
         # What is equal to the bit needs no measure of rounding.
         unequal = [name for pair, whole in both if differ(actual[pair.actual], whole) for name in pair.expected]
         part = self.judge.spec_model(spec, unequal)
-        sizes = magnitudes(
-            part, feeds[0], unequal, threads=self.judge.threads, weights=self.judge.weights(source)
-        )
+        sizes = magnitudes(part, feeds[0], unequal, threads=self.judge.threads, weights=self.judge.weights(source))
         agreeing: list[Agreement] = []
         first: tuple[_Comparison, Array] | None = None
         for pair, whole in zip(pairs, wholes, strict=True):

@@ -79,9 +79,7 @@ def part(
     """
     prune(model, outputs, known=weights)
     read = {name for node in model.graph.node for name in (*node.input, *captured(node))}.union(outputs)
-    model.graph.initializer.extend(
-        tensor for name, tensor in stored.items() if name in read and name not in weights
-    )
+    model.graph.initializer.extend(tensor for name, tensor in stored.items() if name in read and name not in weights)
     return model
 
 

@@ -86,9 +86,7 @@ def specify(
     return build_specification(graph, options, facts, cuts=cuts)
 
 
-def _judge(
-    context: Context, result: ModelProto, batches: Sequence[int], shapes: Sequence[int] = ()
-) -> LawReport:
+def _judge(context: Context, result: ModelProto, batches: Sequence[int], shapes: Sequence[int] = ()) -> LawReport:
     findings = Findings([], Worst(), set(), set())
     for failure in interface_failures(context.source.model, result):
         findings.fail(-1, failure)

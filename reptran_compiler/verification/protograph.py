@@ -221,7 +221,9 @@ class ProtoGraph:
         except RuntimeFailure:
             self.preload(large)
         known = {name: self._values[name] for name in read if name in self._values}
-        plain = {name: each for name, each in known.items() if each.nbytes >= LARGE_TENSOR and each.dtype.isbuiltin == 1}
+        plain = {
+            name: each for name, each in known.items() if each.nbytes >= LARGE_TENSOR and each.dtype.isbuiltin == 1
+        }
         return {**plain, **self.given}
 
     def subgraph(
