@@ -139,12 +139,14 @@ class Outcome:
         first: the first thing that the gate said; "" where it said nothing.
         right: whether that names the place.
         engine: whether the engine refuses the rule; None of mistakes that are in no rule.
+        quick: whether a quick judgement says anything; None where it was not asked.
     """
 
     equal: bool
     first: str
     right: bool
     engine: bool | None = None
+    quick: bool | None = None
 
 
 def try_kind(kind: Kind | RuleKind, subject: Subject, *, engine: bool = True) -> Outcome | None:
