@@ -78,8 +78,9 @@ def part(
         weights: tensors that need neither be computed nor stored, as their values are at hand.
     """
     prune(model, outputs, known=weights)
-    read = {name for node in model.graph.node for name in (*node.input, *captured(node))}.union(outputs)
-    model.graph.initializer.extend(tensor for name, tensor in stored.items() if name in read and name not in weights)
+    read = {name for node in model.graph.node for name in (*node.input, *captured(node)) if name not in weights}
+    read.update(outputs)
+    model.graph.initializer.extend(tensor for name, tensor in stored.items() if name in read)
     return model
 
 
