@@ -85,7 +85,7 @@ def canonicalise(
     _see_weights_stored(graph, facts)
     origins = {node.name: _origin(node.inputs[at]) for node in graph.nodes if (at := _weight(layers, node)) is not None}
     limit = TimeLimit(options.rule_seconds)
-    engine = Engine(graph, facts, layers, options.check, paranoid=options.paranoid, limit=limit)
+    engine = Engine(graph, facts, layers, options.check, paranoid=options.paranoid, limit=limit, trust=options.trust)
     stages = []
     made = None
     for _ in range(_ROUNDS):

@@ -68,6 +68,7 @@ class Compilation:
         threads: threads of onnxruntime.
         seed: of the numbers that it is verified with.
         verify: whether to verify.
+        quick: whether to verify at one batch size alone, the effects of the compiler's own rules not executed.
         target: "packed" to be told what kernels of one bit cannot represent; "any".
         step: told what is being done.
         large: models with more bytes of tensors are held by reference: large tensors stay in their files, or in a
@@ -84,6 +85,7 @@ class Compilation:
     threads: int = 1
     seed: int = 0
     verify: bool = True
+    quick: bool = False
     target: str = "any"
     step: Step = silent
     large: int = LARGE_MODEL
@@ -141,7 +143,8 @@ class Compilation:
     def _compiled(
         self, source: Source, trial: Trial, scratch: Scratch | None, integers: Mapping[str, IntegerType]
     ) -> CompileResult:
-        options = replace(self.options, check=self.verify, stages=self.outputs.dump_dir is not None)
+        keep = self.outputs.dump_dir is not None
+        options = replace(self.options, check=self.verify, trust=self.quick, stages=keep)
         self.step("rewriting", 0, None)
         try:
             transformation = transform_source(source.model, options, trial, scratch)
@@ -155,7 +158,7 @@ class Compilation:
         for made in (transformation.result, transformation.lowered):
             if made is not None:
                 carry_annotations(source.model, made, trial, threads=self.threads)
-                provenance.record(made, transformation, options, source.digest, verified=self.verify)
+                provenance.record(made, transformation, options, source.digest, verified=self.verify, quick=self.quick)
         written = self._emitted(transformation.final, integers)
         transformation = self._read_back(transformation, written)
         self.outputs.write_stages(self._stages(transformation, trial), source)
@@ -171,6 +174,7 @@ class Compilation:
                 other_dims=trial.other_dims,
                 threads=self.threads,
                 seed=self.seed,
+                quick=self.quick,
                 step=self.step,
                 retransform=lambda copy, _: self._again(transform_source(copy, options, trial, scratch), integers),
             )

@@ -46,6 +46,7 @@ def compile_model(
     passes: Sequence[str] | None = None,
     rules: Sequence[str | Rule] = (),
     verify: bool = True,
+    quick: bool = False,
     dry_run: bool = False,
     external_data: bool = False,
     dump_dir: PathLike | None = None,
@@ -86,6 +87,8 @@ def compile_model(
         passes: the passes to run, in this order; None for the built-in order.
         rules: further rules, or Python files with such.
         verify: whether to verify. Results that were not say so in their metadata.
+        quick: whether to verify quickly: every required pair once, at one batch size. The summary and the metadata say
+            so.
         dry_run: whether to do everything but writing `output`.
         external_data: whether to write the weights to a file of their own, `OUTPUT.DIGEST.data`, where DIGEST is the
             beginning of its sha256.
@@ -140,6 +143,7 @@ def compile_model(
         target=target,
         seed=seed,
         verify=verify,
+        quick=quick,
         step=progress,
     )
     if reproducer is None:

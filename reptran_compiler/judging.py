@@ -29,6 +29,7 @@ from reptran_compiler.verification import (
     check_lowered,
     check_well_formed,
     find_degenerate,
+    judged_batches,
     round_classifiers,
 )
 
@@ -49,6 +50,7 @@ class Judgement:
         lowering: what is written against the result, at each choice of sizes, where it was lowered.
         classifier: the classifiers of what is written, where they were asked for in int8.
         reasons: what is degenerate about the file's parameters.
+        left_out: what a quick judgement did not do, in words; empty where it was no quick one.
         seconds: how long it took.
     """
 
@@ -61,6 +63,7 @@ class Judgement:
     lowering: tuple[EquivalenceReport, ...] = ()
     classifier: ClassifierReport | None = None
     reasons: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     seconds: float = 0.0
 
     @property
@@ -126,6 +129,8 @@ class Judgement:
             classifier=_rounding(self.classifier),
             failure=failures[0] if failures else "",
             seconds=self.seconds,
+            mode="quick" if self.left_out else "full",
+            left_out=self.left_out,
         )
 
 
@@ -157,6 +162,7 @@ def judge(
     seed: int = 0,
     level: Level = Level.DISABLE,
     words: bool = True,
+    quick: bool = False,
     step: Step = silent,
     retransform: Callable[[ModelProto, Options], Transformation],
 ) -> Judgement:
@@ -173,6 +179,7 @@ def judge(
         seed: of all numbers that are drawn.
         level: how far onnxruntime may rewrite what is compared.
         words: whether the result has to say what the source says beside its values (`check_kept`).
+        quick: whether to compare every pair once only: at one batch size, and at one size of other dynamic axes.
         step: told what is being done.
         retransform: compiles the copy with redrawn parameters.
 
@@ -181,12 +188,19 @@ def judge(
         MalformedGraph: the source is no proper graph.
     """
     start = time.perf_counter()
+    every, shapes, left_out = batches, tuple[int, ...](), tuple[str, ...]()
+    if quick:
+        every = judged_batches(source, batches, dims)
+        batches = (min((size for size in every if size > 1), default=every[0]),)
+        shapes = tuple(size for size in every if size not in batches)
+        left_out = _left_out(shapes, other_dims)
+        other_dims = None
     recipe = find_degenerate(source)
     total = 5 if recipe else 3
     step("verifying: source == canonical form", 0, total)
-    equivalent = partial(check_equivalent, seed=seed, threads=threads, level=level)
+    equivalent = partial(check_equivalent, seed=seed, threads=threads, level=level, shapes=shapes)
     lowering = partial(check_lowered, seed=seed, threads=threads, level=level)
-    law_of = partial(_law, options=options, seed=seed, threads=threads, level=level)
+    law_of = partial(_law, options=options, seed=seed, threads=threads, level=level, shapes=shapes)
     equivalence = equivalent(source, transformation.canonical, batches=batches, dims=dims)
     step("verifying: the file", 1, total)
     well_formed = check_well_formed(transformation.final, source, batches=batches, dims=dims)
@@ -203,7 +217,7 @@ def judge(
             made = round_classifiers(before)
             asked = partial(check_classifier, seed=seed, batches=batches, dims=dims, threads=threads)
             classifier, before = asked(before, made, transformation.lowered), made.model
-        lowered.append(lowering(before, transformation.lowered, batches=batches, dims=dims))
+        lowered.append(lowering(before, transformation.lowered, batches=every, dims=dims))
     elsewhere: tuple[EquivalenceReport, LawReport] | None = None
     if other_dims and runs:
         some = law.batches[:1]
@@ -229,8 +243,19 @@ def judge(
         lowering=tuple(lowered),
         classifier=classifier,
         reasons=recipe.reasons,
+        left_out=left_out,
         seconds=time.perf_counter() - start,
     )
+
+
+def _left_out(shapes: Sequence[int], other_dims: Mapping[str, int] | None) -> tuple[str, ...]:
+    """What a quick judgement does not do: values at some batch sizes, and all at other sizes of dynamic axes."""
+    left_out = ["the effects of the compiler's own rules, one by one"]
+    if shapes:
+        left_out.append(f"values at batch {' and '.join(map(str, shapes))} (shapes were compared)")
+    if other_dims:
+        left_out.append(f"sizes {', '.join(f'{name} = {size}' for name, size in other_dims.items())}")
+    return tuple(left_out)
 
 
 def spec_options(transformation: Transformation, options: Options) -> SpecOptions:
@@ -254,6 +279,7 @@ def _law(
     dims: Mapping[str, int] | None,
     threads: int,
     level: Level,
+    shapes: Sequence[int],
 ) -> LawReport:
     return check_law(
         transformation.canonical,
@@ -264,4 +290,5 @@ def _law(
         dims=dims,
         threads=threads,
         level=level,
+        shapes=shapes,
     )

@@ -189,7 +189,7 @@ def _walked(
 
 def _engine(graph: Graph, facts: Facts, context: Any, options: Options) -> Engine:
     limit = TimeLimit(options.rule_seconds)
-    return Engine(graph, facts, context, options.check, paranoid=options.paranoid, limit=limit)
+    return Engine(graph, facts, context, options.check, paranoid=options.paranoid, limit=limit, trust=options.trust)
 
 
 def _declared_per_copy(rules: Sequence[Rule], engine: Engine) -> frozenset[str]:

@@ -32,7 +32,15 @@ def recorded_beta(model: ModelProto) -> str | None:
     return next((entry.value for entry in model.metadata_props if entry.key == PREFIX + "beta"), None)
 
 
-def record(model: ModelProto, transformation: Transformation, options: Options, digest: str, *, verified: bool) -> None:
+def record(
+    model: ModelProto,
+    transformation: Transformation,
+    options: Options,
+    digest: str,
+    *,
+    verified: bool,
+    quick: bool = False,
+) -> None:
     """Write into a result's metadata what it was made from, and how; other metadata stays.
 
     Args:
@@ -41,6 +49,7 @@ def record(model: ModelProto, transformation: Transformation, options: Options, 
         options: the compilation's options.
         digest: of the source (`Source.digest`).
         verified: whether the result counts as verified.
+        quick: whether that is done quickly, which the file says.
     """
     stored = stored_weights(model)
     layers = {
@@ -53,7 +62,7 @@ def record(model: ModelProto, transformation: Transformation, options: Options, 
         "options": _json(option_values(options)),
         "source_sha256": digest,
         "layers": _json(layers),
-        "verified": "true" if verified else "false",
+        "verified": ("quick" if quick else "true") if verified else "false",
     }
     kept = [entry for entry in model.metadata_props if not entry.key.startswith(PREFIX)]
     del model.metadata_props[:]

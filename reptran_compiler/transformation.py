@@ -23,6 +23,7 @@ class Options:
         rules: further rules, or Python files with such.
         dims: sizes for runs of dynamic axes other than the batch.
         check: whether the declared effects of rules are executed.
+        trust: whether those of the compiler's own are not, whatever `check` says.
         stages: whether to keep the graph as it is after each pass.
         paranoid: whether rules are called in the test mode, which finds those that do something else than they report.
         rule_seconds: how long each function of a rule may take.
@@ -45,6 +46,7 @@ class Options:
     rules: tuple[str | Rule, ...] = ()
     dims: tuple[tuple[str, int], ...] = ()
     check: bool = True
+    trust: bool = False
     stages: bool = False
     paranoid: bool = False
     rule_seconds: float = 60.0

@@ -51,6 +51,7 @@ class Arguments:
     list_passes: bool
     explain: str | None
     verify: bool
+    quick: bool
     dry_run: bool
     external_data: bool
     json: str | None
@@ -105,6 +106,7 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
         list_passes=found.list_passes,
         explain=found.explain,
         verify=not found.no_verify,
+        quick=found.verify == "quick",
         dry_run=found.dry_run,
         external_data=found.external_data,
         json=found.json,
@@ -192,7 +194,10 @@ def _add_passes(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_verification(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--no-verify", action="store_true", help="do not verify; the result is marked as unverified")
+    ways = group.add_mutually_exclusive_group()
+    words = "quick: every pair once, at one batch size, rules not executed one by one (default: full)"
+    ways.add_argument("--verify", choices=("full", "quick"), default="full", help=words)
+    ways.add_argument("--no-verify", action="store_true", help="do not verify; the result is marked as unverified")
     add_runs(group)
 
 

@@ -59,7 +59,9 @@ def _compile(arguments: Arguments, command: Command) -> int:
     from reptran_compiler.cli.options import compilation
     from reptran_compiler.model.io import STREAM
     from reptran_compiler.reporting import make_console, progress
+    from reptran_compiler.runtime.memory import keep_freed
 
+    keep_freed()
     if arguments.output == STREAM and not arguments.dry_run and sys.stdout.isatty():
         return command.stop("standard output is a terminal: redirect it to a file, or name one with -o", 2)
     try:

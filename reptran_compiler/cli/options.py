@@ -50,6 +50,7 @@ def compilation(arguments: Arguments, step: Step) -> Compilation:
         threads=arguments.threads,
         seed=arguments.seed,
         verify=arguments.verify,
+        quick=arguments.quick,
         target=arguments.target,
         step=step,
         embed=False,

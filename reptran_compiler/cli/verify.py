@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: VerifyArguments, command: Command) -> int:
     from reptran_compiler.pipeline import Refusal
+    from reptran_compiler.runtime.memory import keep_freed
 
+    keep_freed()
     _see_outputs(arguments)
     try:
         made = _verification(arguments)

@@ -258,8 +258,10 @@ def _provenance_notes(original: Source, rep: Source) -> list[str]:
     notes = []
     if entries.get("source_sha256", original.digest) != original.digest:
         notes.append(f"{rep.name} records that it was compiled from another file than {original.name}")
-    if entries.get("verified", "true") != "true":
-        notes.append(f"{rep.name} records that it was not verified when it was compiled")
+    verified = entries.get("verified", "true")
+    if verified != "true":
+        how = "verified only quickly" if verified == "quick" else "not verified"
+        notes.append(f"{rep.name} records that it was {how} when it was compiled")
     return notes
 
 

@@ -77,9 +77,8 @@ def lower(model: ModelProto, options: Options, rules: Sequence[Rule], scratch: S
     facts = _Facts(graph, cases, [integer_values(model, each, symbols) for each in feeds])
     layers = Layers(graph, facts, symbols, open_axes=bool(options.dims))
     rounded = round_classifiers(graph, layers) if options.classifier == "int8" else ()
-    engine = Engine(
-        graph, facts, layers, options.check, paranoid=options.paranoid, limit=TimeLimit(options.rule_seconds)
-    )
+    limit = TimeLimit(options.rule_seconds)
+    engine = Engine(graph, facts, layers, options.check, paranoid=options.paranoid, limit=limit, trust=options.trust)
     stages = []
     decided = False
     for rule in chosen(rules, options):

@@ -166,9 +166,16 @@ def embedded(model: ModelProto) -> ModelProto:
     return whole
 
 
-def as_inputs(model: ModelProto) -> ModelProto:
-    """A model in which referred initializers are graph inputs: itself, or a copy where there are any."""
+def as_inputs(model: ModelProto, *, large: bool = False) -> ModelProto:
+    """A model in which referred initializers are graph inputs: itself, or a copy where there are any.
+
+    Args:
+        model: the model.
+        large: whether the large ones that are not referred to become inputs as well.
+    """
     names = {tensor.name: tensor for tensor in referred(model)}
+    if large:
+        names |= {each.name: each for each in model.graph.initializer if can_refer(each, len(each.raw_data))}
     if not names:
         return model
     light = ModelProto()

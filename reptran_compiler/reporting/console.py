@@ -206,8 +206,11 @@ def verification_line(verification: VerificationSummary) -> Text:
         compared += ", on randomised parameters too"
     if verification.seconds is not None:
         compared += f", {verification.seconds:.1f} s"
+    if verification.left_out:
+        compared += f"; left out: {'; '.join(verification.left_out)}"
     if verification.passed:
-        return text(f"verified: {compared}", style="green")
+        quickly = " quickly" if verification.mode == "quick" else ""
+        return text(f"verified{quickly}: {compared}", style="green")
     failure = f": {verification.failure}" if verification.failure else ""
     return text(f"VERIFICATION FAILED{failure} ({compared})", style="bold red")
 

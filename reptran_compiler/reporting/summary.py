@@ -93,6 +93,7 @@ class VerificationSummary:
     ``performed`` is False where the user switched verification off. ``pairs_compared`` of ``pairs_required``
     tensors were compared; ``worst_error`` is the largest difference relative to its tensor's largest value,
     found at ``worst_tensor``; ``tolerance`` what was allowed there. ``batches`` lists the batch sizes.
+    ``mode`` is "full", "quick" or "none", and ``left_out`` says what a quick verification did not do.
     ``randomised`` tells that a copy with randomised parameters was judged as well. ``failure`` is the first
     tensor's message, empty on success. ``classifier`` is None but where classifiers are stored in int8.
     """
@@ -109,6 +110,8 @@ class VerificationSummary:
     failure: str = ""
     seconds: float | None = None
     classifier: ClassifierRounding | None = None
+    mode: str = "none"
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

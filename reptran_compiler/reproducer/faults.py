@@ -72,7 +72,7 @@ def fault_in(model: ModelProto, like: Compilation, *, judged: bool = True) -> Fa
             replace(like, model=model, outputs=Outputs(), step=silent).run()
         else:
             trial = try_source(model, dims=like.dims, batches=like.batches, threads=like.threads)
-            transform_source(model, replace(like.options, check=like.verify), trial)
+            transform_source(model, replace(like.options, check=like.verify, trust=like.quick), trial)
     except Exception as error:  # noqa: BLE001 - any exception may be the fault that is looked for
         return fault_of(error)
     return None

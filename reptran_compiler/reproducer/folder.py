@@ -131,6 +131,7 @@ def reproduce(folder: PathLike, rules: Sequence[str] = ()) -> int:
         dims=stored["dims"],
         batches=None if batches is None else tuple(batches),
         verify=stored["verify"],
+        quick=stored.get("quick", False),
     )
     assert isinstance(compilation.model, ModelProto), "it was read"
     wanted, found = Fault(**stored["fault"]), fault_in(compilation.model, compilation)
@@ -169,6 +170,7 @@ def _stored(found: Reproducer, compilation: Compilation, folder: Path) -> dict[s
         "dims": dict(compilation.dims or {}),
         "batches": None if compilation.batches is None else list(compilation.batches),
         "verify": compilation.verify,
+        "quick": compilation.quick,
         "nodes": found.shrunk.nodes,
         "nodes_of_the_source": found.shrunk.of,
         "attempts": found.shrunk.attempts,

@@ -166,11 +166,10 @@ class Application:
             values = drawn[key] = self._draw(tensor, 0, index, [])
             if is_float(values.dtype) and values.size and self.facts.integers(tensor, 0) is None:
                 random = generator(index, "large")
-                factors = np.where(random.random(values.shape) < 0.5, 10 ** random.uniform(1, 4, values.shape), 1)
-                values = drawn[key] = np.asarray(values * factors, values.dtype)
-                places = random.permutation(values.size)[: min(values.size // 2, len(points))]
+                values *= _from_pool(_factors(), values.shape, index).astype(values.dtype, copy=False)
+                places = random.choice(values.size, min(values.size // 2, len(points)), replace=False)
                 values.reshape(-1)[places] = np.asarray(points[: places.size]).astype(values.dtype)
-                size = max(size, float(np.abs(values.astype(np.float64)).max()))
+                size = max(size, float(max(values.max(), -values.min())))
         return Case(0, drawn, ROUNDING_STEPS + 0.5 * self._terms**0.5, size) if size else None
 
     @cached_property
@@ -273,7 +272,7 @@ class Application:
             points = np.asarray([0.0, -0.0, 1.0, -1.0, tiny, -tiny, *dict.fromkeys(further)]).astype(dtype)
             if not self.rule.effect.denormals:
                 points = points[(points == 0) | (np.abs(points) >= tiny)]
-            places = random.permutation(values.size)[: min(values.size, points.size)]
+            places = random.choice(values.size, min(values.size, points.size), replace=False)
             values.reshape(-1)[places] = points[: places.size]
         return values
 
@@ -284,15 +283,29 @@ def _pool() -> Array:
     return generator(0, "effect").standard_normal(_POOL, dtype=np.float32)
 
 
+@cache
+def _factors() -> Array:
+    """Numbers of which half are 1, and half between 10 and 10,000, as many as there are in the pool."""
+    random = generator(0, "large")
+    wide = 10 ** random.uniform(1, 4, _POOL).astype(np.float32)
+    return np.where(random.random(_POOL, dtype=np.float32) < 0.5, wide, np.float32(1))
+
+
 def _normal(shape: tuple[int, ...], seed: int) -> Array:
     """Standard normal numbers, different ones for each seed; those of large arrays recur far apart."""
+    return _from_pool(_pool(), shape, seed)
+
+
+def _from_pool(pool: Array, shape: tuple[int, ...], seed: int) -> Array:
+    """Numbers of a pool, from another place on for each seed, over and over."""
     start, count = (seed * 104_729) % _POOL, math.prod(shape)
-    drawn: Array
-    if start + count <= _POOL:
-        drawn = _pool()[start : start + count].reshape(shape).copy()
-        return drawn
-    drawn = np.resize(np.roll(_pool(), -start), shape)
-    return drawn
+    drawn: Array = np.empty(count, pool.dtype)
+    at = 0
+    while at < count:
+        some = pool[start : start + count - at]
+        drawn[at : at + some.size] = some
+        at, start = at + some.size, 0
+    return drawn.reshape(shape)
 
 
 def _step(values: Array, size: float) -> float:

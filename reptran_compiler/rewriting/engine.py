@@ -65,6 +65,7 @@ class Engine:
         paranoid: the test mode: the whole graph is watched around every call of a rule, each rule is called twice,
             and one that does something else than it reports is refused.
         limit: how long each function of a rule may take.
+        trust: whether effects and costs of the compiler's own rules are taken as declared.
     """
 
     graph: Graph
@@ -74,13 +75,16 @@ class Engine:
     reports: dict[str, RuleReport] = field(default_factory=dict)
     paranoid: bool = False
     limit: TimeLimit = field(default_factory=TimeLimit)
+    trust: bool = False
     _touched: set[int] = field(default_factory=set, repr=False)
     _attempts: Attempts = field(init=False, repr=False)
     _places: dict[str, list[int]] = field(default_factory=dict, repr=False)
     _seen: int = field(default=-1, repr=False)
 
     def __post_init__(self) -> None:
-        self._attempts = Attempts(self.graph, self.facts, self.context, self.check, self.paranoid, self.limit)
+        self._attempts = Attempts(
+            self.graph, self.facts, self.context, self.check, self.paranoid, self.limit, self.trust
+        )
 
     def fixpoint(self, rule: Rule) -> int:
         """Apply a rule wherever it matches, until it no longer does (at most 8 times over the graph).

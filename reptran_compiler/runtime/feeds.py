@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from onnx import ModelProto, TensorProto
 from reptran_compiler.runtime.memory import too_large
 
 Array = NDArray[Any]
+
+#: How many numbers are drawn for one array at most.
+_DRAWN = 1_000_003
 
 
 class CannotFeed(Exception):
@@ -151,13 +155,20 @@ def random_array(shape: tuple[int, ...], dtype: Any, random: np.random.Generator
     if kind.kind in "iu":
         return random.integers(0, 4, shape).astype(kind)
     if is_float(kind):
-        return random.standard_normal(shape, dtype=np.float32).astype(kind)
+        return _recurring(shape, lambda count: random.standard_normal(count, dtype=np.float32).astype(kind, copy=False))
     raise CannotFeed(f"no random values of type {'string' if kind.hasobject else kind}")
 
 
 def random_signs(shape: tuple[int, ...], dtype: Any, random: np.random.Generator) -> Array:
     """An array of fair +1 and -1."""
-    return (random.integers(0, 2, shape, dtype=np.int8) * 2 - 1).astype(dtype)
+    return _recurring(shape, lambda count: (random.integers(0, 2, count, dtype=np.int8) * 2 - 1).astype(dtype))
+
+
+def _recurring(shape: tuple[int, ...], make: Callable[[int], Array]) -> Array:
+    """An array of drawn numbers; those of a large one recur, as many apart as a prime: neighbours along no axis do."""
+    count = math.prod(shape)
+    drawn = make(min(count, _DRAWN))
+    return drawn.reshape(shape) if count <= _DRAWN else np.resize(drawn, shape)
 
 
 def is_float(dtype: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 from collections.abc import Sequence
@@ -16,6 +17,21 @@ import numpy as np
 _SHARE = 16
 _CONTROL_GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _UNKNOWN = 1 << 36
+#: Settings of glibc's mallopt, and their values: arrays up to so many bytes come from memory that is kept.
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
+_LARGEST_KEPT, _NEVER = 1 << 26, (1 << 31) - 1
+
+
+def keep_freed() -> None:
+    """Let this process keep the memory that it frees, to use it again: for a process of its own, such as a command.
+
+    Verification takes and frees large arrays by the thousand, and the C library (glibc; others stay as they are) would
+    ask the system for each of them, which hands out pages one by one.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        tune = ctypes.CDLL(None).mallopt
+        tune(_MMAP_THRESHOLD, _LARGEST_KEPT)
+        tune(_TRIM_THRESHOLD, _NEVER)
 
 
 def largest_tensor() -> int:

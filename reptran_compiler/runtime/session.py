@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,8 @@ class Session:
         level: how far onnxruntime may rewrite the graph.
         threads: threads within one operator.
         nodes: further nodes that read the model's tensors, run behind the model's own.
+        weights: arrays for tensors that the model reads and does not hold. onnxruntime takes them as they lie in
+            memory, so that sessions share what would be copied several times into each.
 
     Raises:
         RuntimeFailure: onnxruntime is not installed or refuses the model.
@@ -78,11 +81,12 @@ class Session:
         level: Level = Level.DISABLE,
         threads: int = 1,
         nodes: Sequence[NodeProto] = (),
+        weights: Mapping[str, Array] = MappingProxyType({}),
     ) -> None:
         runtime = _onnxruntime()
         graph = model.graph
         # What is referred to is fed: onnxruntime takes it as it lies in its file, without a copy.
-        self._fed = {tensor.name: tensor for tensor in referred(model)}
+        self._fed: dict[str, TensorProto | Array] = {tensor.name: tensor for tensor in referred(model)}
         self.output_names: tuple[str, ...] = tuple(output.name for output in graph.output)
         computed = {name for some in (graph.node, nodes) for node in some for name in node.output if name}
         given = {value.name for value in graph.input}
@@ -108,7 +112,12 @@ class Session:
         settings.graph_optimization_level = getattr(runtime.GraphOptimizationLevel, _LEVELS[level])
         # Concatenated protobuf messages merge: this appends to the graph without copying the model first.
         addition = GraphProto(node=nodes, output=[ValueInfoProto(name=name) for name in extra])
-        if self._fed:
+        read = {name for node in _all_nodes(model) for name in node.input} if weights else set()
+        for name in sorted((read & weights.keys()) - stored.keys() - given - computed):
+            self._fed[name] = weights[name]
+            kind = element_type(weights[name].dtype)
+            addition.input.append(onnx.helper.make_tensor_value_info(name, kind, weights[name].shape))
+        if any(isinstance(each, TensorProto) for each in self._fed.values()):
             settings.enable_cpu_mem_arena = settings.enable_mem_pattern = False
         self._loops = any(node.op_type == "Loop" for node in _all_nodes(model))
         self._session: Any = _load(runtime, as_inputs(model), addition, settings)
@@ -134,7 +143,7 @@ class Session:
         local = {name for name in names if name in self._stored or name in self._echoed}
         fetched = [name for name in names if name not in local]
         try:
-            fed = {name: array_of(tensor) for name, tensor in self._fed.items()}
+            fed = {name: array_of(t) if isinstance(t, TensorProto) else t for name, t in self._fed.items()}
             arrays = self._fetched(fetched, {**feeds, **fed}) if fetched else []
         except RuntimeFailure:
             raise

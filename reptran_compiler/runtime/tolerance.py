@@ -190,6 +190,14 @@ def compare(
     return Comparison(worst, relative, strain <= 1.0, where, detail, strain)
 
 
+def differ(actual: Array, expected: Array) -> bool:
+    """Whether two arrays differ in shape or in any number; NaN differs from itself."""
+    if actual.shape != expected.shape:
+        return True
+    a, b = actual.reshape(-1), expected.reshape(-1)
+    return any(not np.array_equal(a[at : at + _CHUNK], b[at : at + _CHUNK]) for at in range(0, a.size, _CHUNK))
+
+
 def allowance(expected: Array, *, exact: bool = False, magnitude: Magnitude | None = None, stored: Any = None) -> Array:
     """By how much each number may be off, as `compare` judges: float64; it broadcasts to the shape of `expected`."""
     limit = 0.0 if exact else tolerance(expected.dtype, stored)

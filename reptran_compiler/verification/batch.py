@@ -19,6 +19,7 @@ from reptran_compiler.runtime import (
     TensorFact,
     allowance,
     compare,
+    differ,
     generator,
     is_float,
     probe,
@@ -29,7 +30,7 @@ from reptran_compiler.runtime import (
 from reptran_compiler.verification.bends import amplified, deadening, find_bends, layer_inputs
 from reptran_compiler.verification.copies import CannotSpecify, Copies, UnequalIntegers
 from reptran_compiler.verification.cutpoints import OBSERVED, CutKind, CutPoint, data_tensors, find_cuts
-from reptran_compiler.verification.cutting import cut_model, cut_names, prune
+from reptran_compiler.verification.cutting import cut_model, cut_names, cut_part, part
 from reptran_compiler.verification.drawing import draw
 from reptran_compiler.verification.evidence import Agreement, Evidence, Side
 from reptran_compiler.verification.exact import integral, sums_of_signs
@@ -103,12 +104,17 @@ class Context:
         """A session on S; that of the batch before when S did not change."""
         key = (spec.skeleton.SerializeToString(deterministic=True), tuple(outputs))
         if self._spec_session is None or self._spec_session[0] != key:
-            self._spec_session = (key, Session(self.spec_model(spec, outputs), threads=self.threads, level=self.level))
+            model, weights = self.spec_model(spec, outputs), self.weights(self.source)
+            self._spec_session = (key, Session(model, threads=self.threads, level=self.level, weights=weights))
         return self._spec_session[1]
 
+    def weights(self, graph: ProtoGraph) -> Mapping[str, Array]:
+        """What of a graph's constants sessions share: none where onnxruntime may rewrite what is computed with them."""
+        return graph.weights if self.level is Level.DISABLE else {}
+
     def spec_model(self, spec: Specification, outputs: Sequence[str]) -> ModelProto:
-        """S as far as some of its tensors depend on it."""
-        return prune(spec.model, outputs)
+        """S as far as some of its tensors depend on it, without the source's large weights."""
+        return part(spec.bare, self.source.initializers, outputs, self.weights(self.source))
 
     def result_session(
         self, result: ProtoGraph, names: Mapping[str, str], facts: Facts, outputs: Sequence[str]
@@ -116,8 +122,9 @@ class Context:
         """A session on the cut result; that of the batch before when the cuts did not change."""
         key = (tuple(names), tuple(outputs))
         if self._result_session is None or self._result_session[0] != key:
-            model = prune(cut_model(result, names, facts), outputs)
-            self._result_session = (key, Session(model, threads=self.threads, level=self.level))
+            weights = self.weights(result)
+            model = cut_part(result, names, facts, outputs, weights)
+            self._result_session = (key, Session(model, threads=self.threads, level=self.level, weights=weights))
         return self._result_session[1]
 
 
@@ -256,7 +263,7 @@ class BatchRun:
 
     def compare(self) -> None:
         """Cut S and R, feed both the same values, compare."""
-        self._check_shapes()
+        self.check_shapes()
         feed = self._fed_tensors()
         if self.misshapen & feed:
             return
@@ -310,12 +317,15 @@ class BatchRun:
             actual = session.run(feeds[1], result_names)
         except RuntimeFailure as error:
             raise ResultDoesNotRun(str(error)) from None
-        sizes = magnitudes(self.judge.spec_model(spec, spec_names), feeds[0], spec_names, threads=self.judge.threads)
+        wholes = [pair.copies(spec).assemble([expected[name] for name in pair.expected]) for pair in pairs]
+        both = zip(pairs, wholes, strict=True)
+        # What is equal to the bit needs no measure of rounding.
+        unequal = [name for pair, whole in both if differ(actual[pair.actual], whole) for name in pair.expected]
+        part = self.judge.spec_model(spec, unequal)
+        sizes = magnitudes(part, feeds[0], unequal, threads=self.judge.threads, weights=self.judge.weights(source))
         agreeing: list[Agreement] = []
         first: tuple[_Comparison, Array] | None = None
-        for pair in pairs:
-            copies = pair.copies(spec)
-            whole = copies.assemble([expected[name] for name in pair.expected])
+        for pair, whole in zip(pairs, wholes, strict=True):
             magnitude = self._magnitude(spec, pair, sizes)
             if self._compare(pair.tensor, actual[pair.actual], whole, magnitude):
                 agreeing.append(Agreement({name: expected[name] for name in pair.expected}, {pair.actual: whole}))
@@ -331,7 +341,8 @@ class BatchRun:
                 shown = Evidence(pair.tensor, right, wrong, pair.copies(spec), allowed)
                 self.findings.evidence = place, shown.nearer(agreeing)
 
-    def _check_shapes(self) -> None:
+    def check_shapes(self) -> None:
+        """Shapes and types of what the result still has."""
         for name in self.pairs.tensors:
             made = self.pairs.name_in_result(name)
             if not made:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from reptran_compiler.runtime import TensorFact, element_type
 from reptran_compiler.verification.protograph import NodeView, ProtoGraph, captured
@@ -19,7 +19,13 @@ def cut_names(graph: ProtoGraph, feed: Iterable[str]) -> dict[str, str]:
     return {name: _free(name + COMPUTED, graph) for name in sorted(set(feed))}
 
 
-def cut_model(graph: ProtoGraph, names: Mapping[str, str], facts: Mapping[str, TensorFact]) -> ModelProto:
+def cut_model(
+    graph: ProtoGraph,
+    names: Mapping[str, str],
+    facts: Mapping[str, TensorFact],
+    *,
+    stored: bool = True,
+) -> ModelProto:
     """A copy of a model in which readers of some tensors read fed graph inputs of the same names.
 
     Args:
@@ -27,6 +33,7 @@ def cut_model(graph: ProtoGraph, names: Mapping[str, str], facts: Mapping[str, T
         names: tensors that nodes of the main graph make, and what they are called where they are computed
             (`cut_names`).
         facts: their types.
+        stored: whether the copy holds the stored tensors.
     """
     source = graph.model
     model = graph.shell("cut")
@@ -36,7 +43,8 @@ def cut_model(graph: ProtoGraph, names: Mapping[str, str], facts: Mapping[str, T
         for place, name in enumerate(view.outputs):
             if name in names:
                 node.output[place] = names[name]
-    model.graph.initializer.extend(source.graph.initializer)
+    if stored:
+        model.graph.initializer.extend(source.graph.initializer)
     model.graph.input.extend(value for value in source.graph.input if value.name in graph.inputs)
     for name in names:
         model.graph.input.append(onnx.helper.make_tensor_value_info(name, element_type(facts[name].dtype), None))
@@ -47,15 +55,49 @@ def cut_model(graph: ProtoGraph, names: Mapping[str, str], facts: Mapping[str, T
     return model
 
 
-def prune(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
-    """Reduce a model, in place, to what computes some of its tensors; they become its outputs."""
+def cut_part(
+    graph: ProtoGraph,
+    names: Mapping[str, str],
+    facts: Mapping[str, TensorFact],
+    outputs: Sequence[str],
+    weights: Container[str],
+) -> ModelProto:
+    """What computes some tensors of a cut model (see `cut_model`), without weights, whose values are at hand."""
+    return part(cut_model(graph, names, facts, stored=False), graph.initializers, outputs, weights)
+
+
+def part(
+    model: ModelProto, stored: Mapping[str, TensorProto], outputs: Sequence[str], weights: Container[str]
+) -> ModelProto:
+    """Reduce a model, in place, to what computes some of its tensors, and put into it what that reads.
+
+    Args:
+        model: the model, without stored tensors of its source.
+        stored: these.
+        outputs: the tensors.
+        weights: tensors that need neither be computed nor stored, as their values are at hand.
+    """
+    prune(model, outputs, known=weights)
+    read = {name for node in model.graph.node for name in (*node.input, *captured(node)) if name not in weights}
+    read.update(outputs)
+    model.graph.initializer.extend(tensor for name, tensor in stored.items() if name in read)
+    return model
+
+
+def prune(model: ModelProto, outputs: Sequence[str], *, known: Container[str] = ()) -> ModelProto:
+    """Reduce a model, in place, to what computes some of its tensors; they become its outputs.
+
+    Args:
+        model: the model.
+        outputs: the tensors.
+        known: tensors that need not be computed, as their values are at hand.
+    """
     graph = model.graph
     wanted = set(outputs)
     kept = []
     for node in reversed(graph.node):
         if any(name in wanted for name in node.output):
-            wanted.update(node.input)
-            wanted.update(captured(node))
+            wanted.update(name for name in (*node.input, *captured(node)) if name not in known)
             kept.append(node)
     kept.reverse()
     nodes = [type(node).FromString(node.SerializeToString()) for node in kept]

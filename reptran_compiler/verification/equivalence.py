@@ -24,6 +24,7 @@ from reptran_compiler.runtime import (
     Session,
     TensorFact,
     compare,
+    differ,
     generator,
     is_float,
     probe,
@@ -33,7 +34,7 @@ from reptran_compiler.runtime import (
 )
 from reptran_compiler.verification.bends import amplified, deadening, find_bends, layer_inputs
 from reptran_compiler.verification.cutpoints import OBSERVED, CutKind, CutPoint, data_tensors, find_cuts
-from reptran_compiler.verification.cutting import cut_model, cut_names, prune
+from reptran_compiler.verification.cutting import cut_names, cut_part, prune
 from reptran_compiler.verification.drawing import draw
 from reptran_compiler.verification.interface import interface_failures
 from reptran_compiler.verification.isolation import disagreement, find_region
@@ -59,6 +60,7 @@ def check_equivalent(
     dims: Mapping[str, int] | None = None,
     threads: int = 1,
     level: Level = Level.DISABLE,
+    shapes: Sequence[int] = (),
 ) -> EquivalenceReport:
     """Compare two graphs on all tensors that they share by name.
 
@@ -74,6 +76,7 @@ def check_equivalent(
         dims: sizes of dynamic axes other than the batch.
         threads: threads of onnxruntime.
         level: how far onnxruntime may rewrite what is compared; beyond `DISABLE` the required pairs alone are compared.
+        shapes: further batch sizes, at which shapes and types alone are compared.
 
     Returns:
         The report; required pairs are the graph outputs and what lies in front of each binarisation.
@@ -96,9 +99,12 @@ def check_equivalent(
         failures.append(Failure("", "", "well-formed", str(error)))
         return EquivalenceReport(tuple(failures), batches=sizes, seconds=time.perf_counter() - start)
     if not failures:
-        for number, batch in enumerate(sizes):
+        for number, batch in enumerate((*sizes, *shapes)):
             try:
                 run = _Run(old, new, batch, seed, dims, threads, level, cuts, findings)
+                if number >= len(sizes):
+                    run.check_shapes()
+                    continue
                 required, count = run.required, len(run.cuts)
                 if number == 0:
                     run.check_operators()
@@ -212,6 +218,14 @@ class _Run:
                 rule = "value" if cut.kind is CutKind.BEND else "binarisation"
                 self.findings.fail(cut.output, cut.nodes[-1].name, rule, text)
 
+    def check_shapes(self) -> None:
+        """Shapes and types of what both graphs have."""
+        for name in self.shared:
+            here, there = self.old_facts.get(name), self.new_facts.get(name)
+            if here is not None and there is not None and here != there:
+                detail = f"{there.dtype}{list(there.shape)} instead of {here.dtype}{list(here.shape)}"
+                self.findings.fail(name, self.new.maker[name].name, "value", f"{detail} (batch {self.batch})")
+
     def _forgiven(self, cut: CutPoint) -> float:
         dtype = self.new_facts[cut.output].dtype
         if not is_float(dtype):
@@ -261,20 +275,29 @@ class _Run:
         old_wanted = [old_names.get(name, name) for name in names]
         new_wanted = [new_names.get(name, name) for name in names]
         beside = [*old_wanted, *(fronts[name] for name in names if name in fronts)]
-        old_cut = prune(cut_model(self.old, old_names, self.old_facts), beside)
-        expected = Session(old_cut, threads=self.threads, level=self.level).run(feeds, beside)
-        new_cut = cut_model(self.new, new_names, self.new_facts)
+        # What sessions share is no constant to onnxruntime, which may rewrite what is computed with such.
+        shared = self.level is Level.DISABLE
+        old_weights, new_weights = (graph.weights if shared else {} for graph in (self.old, self.new))
+        old_cut = cut_part(self.old, old_names, self.old_facts, beside, old_weights)
+        session = Session(old_cut, threads=self.threads, level=self.level, weights=old_weights)
+        expected = session.run(feeds, beside)
+        new_cut = cut_part(self.new, new_names, self.new_facts, new_wanted, new_weights)
         try:
-            actual = Session(prune(new_cut, new_wanted), threads=self.threads, level=self.level).run(feeds, new_wanted)
+            session = Session(new_cut, threads=self.threads, level=self.level, weights=new_weights)
+            actual = session.run(feeds, new_wanted)
         except RuntimeFailure as error:
             raise _AfterDoesNotRun(str(error)) from None
-        sizes = magnitudes(prune(new_cut, new_wanted), feeds, new_wanted, threads=self.threads)
         for name, old_name, new_name in zip(names, old_wanted, new_wanted, strict=True):
-            found, wanted = actual[new_name], expected[old_name]
-            front = expected.get(fronts.get(name, ""))
-            if front is not None and front.shape == wanted.shape == found.shape:
-                found = np.where(_undecided(front), wanted, found)
-            self._compare(name, found, wanted, sizes.get(new_name))
+            wanted, front = expected[old_name], expected.get(fronts.get(name, ""))
+            if front is not None and front.shape == wanted.shape == actual[new_name].shape:
+                actual[new_name] = np.where(_undecided(front), wanted, actual[new_name])
+        both = list(zip(old_wanted, new_wanted, strict=True))
+        # What is equal to the bit needs no measure of rounding.
+        unequal = [new_name for old_name, new_name in both if differ(actual[new_name], expected[old_name])]
+        prune(new_cut, unequal)
+        sizes = magnitudes(new_cut, feeds, unequal, threads=self.threads, weights=new_weights)
+        for name, old_name, new_name in zip(names, old_wanted, new_wanted, strict=True):
+            self._compare(name, actual[new_name], expected[old_name], sizes.get(new_name))
 
     def _compare(self, name: str, actual: Array, expected: Array, magnitude: Magnitude | None) -> None:
         maker = self.new.maker[name]

@@ -28,12 +28,9 @@ def sums_of_signs(graph: ProtoGraph, cuts: Iterable[CutPoint], layers: Iterable[
         layers: its layers.
     """
     signs = signs_moved(graph, cuts)
-    found = set()
-    for layer in layers:
-        node = graph.maker[layer.output]
-        if any(name in signs for name in node.inputs[:2]) and integral(graph.value(layer.weight)):
-            found.add(layer.output)
-    return frozenset(found)
+    reading = [layer for layer in layers if any(name in signs for name in graph.maker[layer.output].inputs[:2])]
+    graph.preload(layer.weight for layer in reading)
+    return frozenset(layer.output for layer in reading if integral(graph.value(layer.weight)))
 
 
 def signs_moved(graph: ProtoGraph, cuts: Iterable[CutPoint]) -> set[str]:

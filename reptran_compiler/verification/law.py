@@ -35,6 +35,7 @@ def check_law(
     dims: Mapping[str, int] | None = None,
     threads: int = 1,
     level: Level = Level.DISABLE,
+    shapes: Sequence[int] = (),
 ) -> LawReport:
     """Judge a result: build S from the canonical source, cut S and R, feed both alike, compare every tensor.
 
@@ -47,6 +48,7 @@ def check_law(
         dims: sizes of dynamic axes other than the batch.
         threads: threads of onnxruntime.
         level: how far onnxruntime may rewrite what is compared; beyond `DISABLE` the required pairs alone are compared.
+        shapes: further batch sizes, at which shapes and types alone are compared.
 
     Returns:
         The report. Nothing is raised for a bad result: whatever is wrong with it is a failure in the report.
@@ -58,7 +60,7 @@ def check_law(
     start = time.perf_counter()
     context = Context(canonical, options, seed, dims, threads, level)
     sizes = judged_batches(canonical, batches, dims)
-    report = _judge(context, result, sizes)
+    report = _judge(context, result, sizes, shapes)
     if report.ok and holds(canonical, TensorProto.FLOAT16) and not any((*referred(canonical), *referred(result))):
         report = _closer(report, canonical, result, options, sizes, seed, dims, threads)
     return replace(report, seconds=time.perf_counter() - start)
@@ -84,7 +86,7 @@ def specify(
     return build_specification(graph, options, facts, cuts=cuts)
 
 
-def _judge(context: Context, result: ModelProto, batches: Sequence[int]) -> LawReport:
+def _judge(context: Context, result: ModelProto, batches: Sequence[int], shapes: Sequence[int] = ()) -> LawReport:
     findings = Findings([], Worst(), set(), set())
     for failure in interface_failures(context.source.model, result):
         findings.fail(-1, failure)
@@ -97,9 +99,12 @@ def _judge(context: Context, result: ModelProto, batches: Sequence[int]) -> LawR
         return _report(findings, None, None, (), batches)
     pairs, spec = None, None
     cuts: Sequence[CutPoint] = ()
-    for number, batch in enumerate(batches):
+    for number, batch in enumerate((*batches, *shapes)):
         try:
             run = BatchRun(context, graph, batch, findings)
+            if number >= len(batches):
+                run.check_shapes()
+                continue
             pairs, spec, cuts = run.pairs, run.spec, run.cuts
             if number == 0:
                 run.check_weights()

@@ -24,13 +24,20 @@ from reptran_compiler.verification.protograph import NodeView, ProtoGraph, captu
 Array = NDArray[np.float32]
 
 _SIZE = "@size"
+#: The first opset with Expand.
+_EXPANDS = 8
 
 #: Parameters of so many bytes in all are taken absolute; behind the others of a larger model nothing is known.
 MOST_BYTES = 1 << 29
 
 
 def magnitudes(
-    model: ModelProto, feeds: Mapping[str, NDArray[np.generic]], wanted: Sequence[str], *, threads: int = 1
+    model: ModelProto,
+    feeds: Mapping[str, NDArray[np.generic]],
+    wanted: Sequence[str],
+    *,
+    threads: int = 1,
+    weights: Mapping[str, NDArray[Any]] = MappingProxyType({}),
 ) -> dict[str, Magnitude]:
     """The magnitudes of some tensors.
 
@@ -39,21 +46,25 @@ def magnitudes(
         feeds: its inputs.
         wanted: tensors of it.
         threads: threads of onnxruntime.
+        weights: the values of tensors that the graph reads and does not hold.
 
     Returns:
         By name, the largest over the first axis. Tensors are left out behind operators whose rounding has no such
         measure (`Softmax`, `Exp`), and all of them where onnxruntime does not run the graph of magnitudes.
     """
-    graph = ProtoGraph(model)
+    inside = {name for node in model.graph.node for name in node.output}
+    graph = ProtoGraph(model, {name: array for name, array in weights.items() if name not in inside})
     made = _Builder(graph)
-    for node in graph.nodes:
-        if any(name not in graph.constants for name in node.outputs):
-            made.visit(node)
-    sized = {name: made.sizes[name] for name in wanted if name in made.sizes}
-    if not sized:
-        return {}
+    varying = [node for node in graph.nodes if any(name not in graph.constants for name in node.outputs)]
     try:
-        found = Session(made.model(list(sized.values())), threads=threads).run(feeds, list(sized.values()))
+        graph.preload(node.inputs[1] for node in varying if node.op == "Conv")
+        for node in varying:
+            made.visit(node)
+        sized = {name: made.sizes[name] for name in wanted if name in made.sizes}
+        if not sized:
+            return {}
+        part = made.model(list(sized.values()))
+        found = Session(part, threads=threads, weights=graph.weights).run(feeds, list(sized.values()))
     except RuntimeFailure:
         return {}
     return {name: Magnitude(_over_first_axis(found[size]), made.operators[name]) for name, size in sized.items()}
@@ -127,7 +138,8 @@ class _Builder:
         """The magnitude of an operand; None where it has no measure. "" stays ""."""
         if name in self.graph.constants and name not in self.sizes:
             stored = self.graph.initializers.get(name)
-            self._bytes += len(stored.raw_data) if stored is not None else 0
+            given = self.graph.given.get(name)
+            self._bytes += len(stored.raw_data) if stored is not None else 0 if given is None else given.nbytes
             if self._bytes > MOST_BYTES:
                 return None
             self._absolute(name)
@@ -144,7 +156,19 @@ class _Builder:
             found.append(size)
         return found
 
-    def put(self, node: NodeView, op: str, inputs: Sequence[str], **changed: float) -> None:
+    def alike(self, node: NodeView) -> NDArray[Any] | None:
+        """The absolute weights of a convolution without groups, where all filters have the same; else None."""
+        name = node.inputs[1]
+        if name not in self.graph.constants or node.attribute("group", 1) != 1:
+            return None
+        values = self.graph.value(name)
+        if values.ndim < 3 or not is_float(values.dtype) or not len(values):
+            return None
+        first: NDArray[Any] = np.abs(values[:1]).astype(np.float32)
+        same = all(np.array_equal(np.abs(some), first[0]) for some in values)
+        return np.broadcast_to(first, values.shape) if same else None
+
+    def put(self, node: NodeView, op: str, inputs: Sequence[str], **changed: float) -> NodeProto:
         """Add an operator with a node's attributes, its outputs the magnitudes of the node's."""
         outputs = [name + _SIZE if name else "" for name in node.outputs]
         made = self._copy(node, inputs, outputs)
@@ -153,6 +177,7 @@ class _Builder:
             if attribute.name in changed:
                 attribute.f = changed[attribute.name]
         self.sizes.update({name: name + _SIZE for name in node.outputs if name})
+        return made
 
     def add(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add an operator of no node's; its output."""
@@ -161,13 +186,17 @@ class _Builder:
 
     def number(self, value: float) -> str:
         """A constant; its name."""
-        name = f"@{value}"
-        self._stored[name] = numpy_helper.from_array(np.float32(value), name)
+        return self.constant(np.asarray(value, np.float32))
+
+    def constant(self, values: NDArray[Any]) -> str:
+        """A constant tensor; its name."""
+        name = f"@{len(self._stored)}"
+        self._stored[name] = numpy_helper.from_array(values, name)
         return name
 
     def _absolute(self, name: str) -> None:
-        stored, real = self.graph.initializers.get(name), name
-        if stored is None or stored.data_type != TensorProto.FLOAT:
+        stored, given, real = self.graph.initializers.get(name), self.graph.given.get(name), name
+        if (stored is None or stored.data_type != TensorProto.FLOAT) and (given is None or given.dtype != np.float32):
             real = self.add("Cast", [name], f"{name}@real", to=TensorProto.FLOAT)
         self.operators[name] = 0
         self.sizes[name] = self.add("Abs", [real], name + _SIZE)
@@ -210,6 +239,22 @@ def _bounded(build: _Builder, node: NodeView) -> None:
         build.sizes[node.outputs[0]] = build.add("Add", [size, build.number(1.0)], node.outputs[0] + _SIZE)
 
 
+def _convolved(build: _Builder, node: NodeView) -> None:
+    """Filters of one size each, as those of signs are, have one magnitude: one of them is convolved."""
+    inputs = build.operands(node, None)
+    if inputs is None:
+        return
+    weights = build.alike(node) if len(inputs) == 2 and build.graph.opset >= _EXPANDS else None
+    if weights is None:
+        build.put(node, node.op, inputs)
+        return
+    output = node.outputs[0] + _SIZE
+    made = build.put(node, node.op, [inputs[0], build.constant(weights[:1])])
+    made.output[0] = f"{output} of a filter"
+    shape = np.array([1, len(weights), *[1] * (weights.ndim - 2)], np.int64)
+    build.add("Expand", [made.output[0], build.constant(shape)], output)
+
+
 def _product(build: _Builder, node: NodeView) -> None:
     inputs = build.operands(node, None)
     if inputs is not None:
@@ -246,7 +291,7 @@ def _padded(build: _Builder, node: NodeView) -> None:
 
 
 _MOVES = (
-    "Concat Sum Mean Max Add Mul Conv ConvTranspose MatMul AveragePool GlobalAveragePool GlobalMaxPool DepthToSpace "
+    "Concat Sum Mean Max Add Mul ConvTranspose MatMul AveragePool GlobalAveragePool GlobalMaxPool DepthToSpace "
     "SpaceToDepth Flatten Transpose MaxPool"
 )
 _FIRST = "Reshape Squeeze Unsqueeze Expand Tile Gather Slice Split ReduceSum ReduceMean ReduceMax Resize Upsample"
@@ -260,6 +305,7 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
         "Min": _like("Max"),
         "ReduceMin": _like("ReduceMax", (0,)),
         "Where": _like(places=(1, 2)),
+        "Conv": _convolved,
         "Gemm": _product,
         "Div": _quotient,
         "BatchNormalization": _normalised,

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heapify, heappop, heappush
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
-from reptran_compiler.model.referred import array_of, referred
-from reptran_compiler.runtime import run
+from reptran_compiler.model.referred import LARGE_TENSOR, array_of, can_refer, referred
+from reptran_compiler.runtime import RuntimeFailure, Session
 
 Array = NDArray[Any]
 
@@ -79,6 +80,7 @@ class ProtoGraph:
 
     Args:
         model: the model; it is only read.
+        weights: the values of tensors that it reads and does not hold; they count as constants.
 
     Raises:
         MalformedGraph: a tensor has two makers or none, or the nodes form a circle.
@@ -93,17 +95,19 @@ class ProtoGraph:
         maker: the node that makes a tensor, by tensor name.
         constants: tensors that do not depend on any graph input: initializers and what is computed from them
             alone.
+        given: the values of constants that the model does not hold.
     """
 
-    def __init__(self, model: ModelProto) -> None:
+    def __init__(self, model: ModelProto, weights: Mapping[str, Array] = MappingProxyType({})) -> None:
         self.model = model
+        self.given = weights
         self.graph: GraphProto = model.graph
         self.initializers: Mapping[str, TensorProto] = {tensor.name: tensor for tensor in self.graph.initializer}
         self.inputs = tuple(v.name for v in self.graph.input if v.name not in self.initializers)
         self.outputs = tuple(value.name for value in self.graph.output)
         views = [_view(node, index) for index, node in enumerate(self.graph.node)]
         self.maker: dict[str, NodeView] = {}
-        given = {*self.inputs, *self.initializers}
+        given = {*self.inputs, *self.initializers, *weights}
         for view in views:
             for name in view.outputs:
                 if name and (name in self.maker or name in given):
@@ -112,7 +116,7 @@ class ProtoGraph:
                     self.maker[name] = view
         self.nodes: tuple[NodeView, ...] = tuple(self._ordered(views))
         self.constants = self._find_constants()
-        self._values: dict[str, Array] = {}
+        self._values: dict[str, Array] = dict(weights)
         self._large = any(referred(model))  # too large to keep values
 
     @cached_property
@@ -127,7 +131,7 @@ class ProtoGraph:
     @cached_property
     def tensors(self) -> frozenset[str]:
         """Every tensor name of the main graph."""
-        return frozenset([*self.inputs, *self.initializers, *self.maker])
+        return frozenset([*self.inputs, *self.initializers, *self.given, *self.maker])
 
     @cached_property
     def opset(self) -> int:
@@ -173,6 +177,9 @@ class ProtoGraph:
         for name in names:
             if name not in self.constants:
                 raise KeyError(name)
+            if name in self.given:
+                found[name] = self.given[name]
+                continue
             if name in self.initializers:
                 found[name] = array_of(self.initializers[name])
                 continue
@@ -182,11 +189,52 @@ class ProtoGraph:
             else:
                 computed.append(name)
         if computed:
-            found.update(run(self.subgraph(computed), {}, computed))
+            found.update(self._computed(computed))
         return found
 
-    def subgraph(self, outputs: Sequence[str], inputs: Mapping[str, onnx.ValueInfoProto] | None = None) -> ModelProto:
+    def _computed(self, names: Sequence[str]) -> dict[str, Array]:
+        """The values of constants that nodes make; onnxruntime takes large stored tensors as they lie in memory."""
+        model = self.subgraph(names, light=True)
+        here = {tensor.name for tensor in model.graph.initializer}
+        read = {name for node in model.graph.node for name in (*node.input, *captured(node))} - here
+        large = {name: self._stored(name) for name in sorted(read & self.initializers.keys())}
+        return Session(model, outputs=names, weights={**self.given, **large}).run({}, names)
+
+    def _stored(self, name: str) -> Array:
+        return self._values[name] if name in self._values else array_of(self.initializers[name])
+
+    @cached_property
+    def weights(self) -> Mapping[str, Array]:
+        """The large constants that are computed with, by name: evaluated once, for all sessions on parts of the graph.
+
+        Of models that are too large to keep values, and where onnxruntime cannot evaluate them, there are none but
+        those given: they stay where they are.
+        """
+        if self._large:
+            return self.given
+        varying = [node for node in self.nodes if any(name not in self.constants for name in node.outputs if name)]
+        read = dict.fromkeys(name for node in varying for name in node.reads if name in self.constants)
+        stored = (name for name in read if name in self.initializers)
+        large = [name for name in stored if len(self.initializers[name].raw_data) >= LARGE_TENSOR]
+        try:
+            self.preload([*large, *(name for name in read if name in self.maker)])
+        except RuntimeFailure:
+            self.preload(large)
+        known = {name: self._values[name] for name in read if name in self._values}
+        plain = {
+            name: each for name, each in known.items() if each.nbytes >= LARGE_TENSOR and each.dtype.isbuiltin == 1
+        }
+        return {**plain, **self.given}
+
+    def subgraph(
+        self, outputs: Sequence[str], inputs: Mapping[str, onnx.ValueInfoProto] | None = None, *, light: bool = False
+    ) -> ModelProto:
         """A model of what is needed to compute `outputs`, with `inputs` fed instead of computed.
+
+        Args:
+            outputs: the tensors.
+            inputs: what is fed.
+            light: whether large stored tensors that are read are left out.
 
         Raises:
             KeyError: an output depends on a graph input that is not in `inputs`.
@@ -197,6 +245,8 @@ class ProtoGraph:
         pending = [name for name in outputs if name not in given]
         while pending:
             name = pending.pop()
+            if name in self.given:
+                continue
             if name in self.initializers:
                 stored[name] = self.initializers[name]
             elif self.maker[name].index not in needed:
@@ -205,7 +255,11 @@ class ProtoGraph:
                 pending.extend(read for read in view.reads if read not in given)
         part = self.shell("part")
         part.graph.node.extend(view.proto for view in self.nodes if view.index in needed)
-        part.graph.initializer.extend(stored.values())
+        part.graph.initializer.extend(
+            tensor
+            for name, tensor in stored.items()
+            if not light or name in outputs or not can_refer(tensor, len(tensor.raw_data))
+        )
         part.graph.input.extend(given.values())
         part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         return part
@@ -229,7 +283,7 @@ class ProtoGraph:
         return shell
 
     def _ordered(self, views: Sequence[NodeView]) -> Iterator[NodeView]:
-        known = {*self.inputs, *self.initializers}
+        known = {*self.inputs, *self.initializers, *self.given}
         waiting: dict[int, int] = {}
         unlocks: dict[int, list[int]] = {}
         for view in views:
@@ -268,7 +322,7 @@ class ProtoGraph:
         return views[here].name
 
     def _find_constants(self) -> frozenset[str]:
-        known = set(self.initializers)
+        known = {*self.initializers, *self.given}
         for node in self.nodes:
             if node.op not in _RANDOM and all(name in known for name in node.reads):
                 known.update(name for name in node.outputs if name)

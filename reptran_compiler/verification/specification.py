@@ -99,13 +99,18 @@ class Specification:
     @property
     def model(self) -> ModelProto:
         """S as a model; a new one each time."""
-        source = self.source
-        model = source.shell("specification")
-        model.graph.CopyFrom(self.skeleton)
+        source, model = self.source, self.bare
         read = {name for node in self.skeleton.node for name in node.input}
         read.update(name for view in source.nodes for name in view.captured)
         read.update(source.outputs)
         model.graph.initializer.extend(tensor for name, tensor in source.initializers.items() if name in read)
+        return model
+
+    @property
+    def bare(self) -> ModelProto:
+        """S as a model, without the source's stored tensors; a new one each time."""
+        model = self.source.shell("specification")
+        model.graph.CopyFrom(self.skeleton)
         return model
 
 

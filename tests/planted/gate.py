@@ -37,12 +37,14 @@ class Subject:
         source: the network.
         options: the options.
         late: whether mistakes are planted at the last place that fits rather than at the first.
+        quick: whether the judge is asked for a quick judgement.
     """
 
     network: str
     source: ModelProto
     options: Options
     late: bool = False
+    quick: bool = False
 
     @cached_property
     def trial(self) -> Trial:
@@ -96,6 +98,7 @@ class Subject:
             batches=self.trial.batches,
             dims=self.trial.dims,
             other_dims=self.trial.other_dims,
+            quick=self.quick,
             retransform=lambda copy, _: tamper(self.transform(copy)),
         )
         costs, _ = count_costs(made, self.trial)
@@ -136,12 +139,14 @@ class Outcome:
         first: the first thing that the gate said; "" where it said nothing.
         right: whether that names the place.
         engine: whether the engine refuses the rule; None of mistakes that are in no rule.
+        quick: whether a quick judgement says anything; None where it was not asked.
     """
 
     equal: bool
     first: str
     right: bool
     engine: bool | None = None
+    quick: bool | None = None
 
 
 def try_kind(kind: Kind | RuleKind, subject: Subject, *, engine: bool = True) -> Outcome | None:
