@@ -32,7 +32,8 @@ class Canonical:
     Attributes:
         model: the canonical form.
         cases: shape and type of its tensors, once for each run that effects are executed with.
-        integers: the values of integer tensors that the shapes of such a run determine.
+        integers: the values of integer tensors that the shapes of such a run determine; none where effects are not
+            executed.
         binary: names of the layers that convolve binarised maps with signs.
         origins: by layer, the file's initializer that its weights come from.
         relations: by layer, how what it stores comes from that.
@@ -79,7 +80,9 @@ def canonicalise(
     ranks = {name: fact.rank for name, fact in cases[0].items()}
     if not ranks.keys() <= symbols.shapes.keys():
         symbols = symbolic(model, ranks)
-    facts = Facts(graph, cases, [integer_values(model, each, symbols) for each in feeds])
+    # Only effects that are executed are fed with integers.
+    fed = feeds if options.check else []
+    facts = Facts(graph, cases, [integer_values(model, each, symbols) for each in fed])
     layers = Layers(graph, facts, symbols)
     _see_repeatable(graph, facts)
     _see_weights_stored(graph, facts)
@@ -105,7 +108,7 @@ def canonicalise(
     return Canonical(
         model=made,
         cases=tuple(tensor_facts(made, each, symbols=layers.symbols) for each in feeds),
-        integers=tuple(integer_values(made, each, layers.symbols) for each in feeds),
+        integers=tuple(integer_values(made, each, layers.symbols) for each in fed),
         binary=frozenset(name for name, node in inner.items() if layers.is_binary(node)),
         origins={name: tensor.name for name, tensor in origins.items()},
         relations={name: _relation(origins[name], node) for name, node in inner.items() if name in origins},

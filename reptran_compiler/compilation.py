@@ -127,7 +127,9 @@ class Compilation:
             )
         self.step("running the source", 0, None)
         runnable = readable(source)
-        trial = try_source(runnable.model, dims=self.dims, batches=self.batches, threads=self.threads)
+        trial = try_source(
+            runnable.model, dims=self.dims, batches=self.batches, threads=self.threads, verify=self.verify
+        )
         if unchanged:
             return self._unchanged(source, trial)
         quantisers = count_quantisers(source.model)
