@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable, bodies, captured, export_model, import_model
-from reptran_compiler.model.referred import Scratch
+from reptran_compiler.model.referred import Scratch, are_signs_of
 from reptran_compiler.model.symbolic import symbolic
 from reptran_compiler.replication import Layers, binarised
 from reptran_compiler.rewriting import RANDOM, Engine, Facts, Rule, RuleReport, TimeLimit
@@ -203,6 +203,11 @@ def _relation(origin: Tensor, layer: Node) -> str:
     kept = tensor if tensor is None or isinstance(tensor, Constant) else binarised(tensor)
     if not isinstance(kept, Constant) or not isinstance(origin, Constant):
         return "computed"
+    if kept.reference is not None and origin.reference is not None:
+        if kept.reference == origin.reference:
+            return "equal"
+        if are_signs_of(kept.reference, origin.reference):
+            return "sign"
     if kept is origin or (kept.shape == origin.shape and np.array_equal(kept.values, origin.values)):
         return "equal"
     if kept.shape == origin.shape and np.array_equal(kept.values, np.sign(origin.values)):

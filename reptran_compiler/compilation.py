@@ -117,7 +117,7 @@ class Compilation:
         self.outputs.check_source(source)
         scratch = None
         if tensor_bytes(source.model) > self.large:
-            scratch = self.outputs.scratch()
+            scratch = self.outputs.scratch(derives=not self.verify)
             source = replace(source, model=scratch.hold(source.model), payload=source.payload if unchanged else None)
         recorded = provenance.recorded_beta(source.model)
         if beta > 1 and recorded is not None:

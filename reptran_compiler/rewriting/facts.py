@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from onnx import FunctionProto
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
-from reptran_compiler.rewriting.region import extract
+from reptran_compiler.rewriting.region import Region, extract
+from reptran_compiler.rewriting.rows import aligned, blocks, in_rows
 from reptran_compiler.runtime import RuntimeFailure, TensorFact
 
 Array = NDArray[Any]
@@ -28,6 +29,8 @@ RANDOM = frozenset(
 _KEEPS_UNIFORM = frozenset("Expand Reshape Unsqueeze Squeeze Identity Transpose Tile Flatten".split())
 #: How many elements of tensors are computed together at most.
 _TOGETHER = 1 << 26
+#: The least number of elements of tensors that are computed in blocks of rows.
+_LARGE = 1 << 18
 _ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     "Neg": np.negative,
     "Add": np.add,
@@ -61,6 +64,7 @@ class Facts:
         self._looked = False
         self._constant: dict[int, tuple[Tensor, bool]] = {}
         self._values: dict[int, tuple[Tensor, Constant]] = {}
+        self._regions: dict[tuple[Any, ...], Region] = {}
 
     def refresh(self) -> None:
         """The graph has changed: what was no constant may be one now."""
@@ -144,6 +148,37 @@ class Facts:
                 self._evaluate([tensor])
         return self._values[id(tensor)][1].values
 
+    def rows(self, tensor: Tensor) -> Iterator[Array]:
+        """The value of a tensor that `constant` is true of, in blocks of rows: of entries along its first axis.
+
+        A large one that is computed row by row is never held whole. Tensors of one shape come in the same blocks.
+
+        Raises:
+            RuntimeFailure: onnxruntime cannot compute it.
+        """
+        shape = self.source(tensor).shape
+        region = None
+        if _is_large(shape) and not isinstance(tensor, Constant) and id(tensor) not in self._values:
+            region = in_rows(self.graph, tensor, lambda each: self.source(each).shape, self._reduced)
+        if region is None:
+            value = self.value(tensor)
+            assert value is not None, "it is constant"
+            yield from (value[block] if shape else value for block in blocks(shape))
+            return
+        read = list(region.inputs.values())
+        key = (region.key, *((np.dtype(each.dtype), len(each.shape)) for each in read))
+        shared = self._regions.setdefault(key, region)  # one session for all weights that are computed alike
+        for block in blocks(shape):
+            given = (aligned(np.asarray(self.value(each))[block]) for each in read)
+            yield shared.run({id(each): rows for each, rows in zip(shared.inputs.values(), given, strict=True)})[0]
+
+    def _reduced(self, node: Node) -> list[int] | None:
+        """The axes that a reducing operator takes away, counted from the left; None where they are not known."""
+        given = node.input(1)
+        axes = node.attrs.get("axes") if given is None else self.value(given)
+        rank = len(self.source(node.inputs[0]).shape)
+        return None if axes is None else [int(axis) % rank for axis in axes]
+
     def uniform(self, tensor: Tensor) -> float | None:
         """The number that every element of a tensor is, whatever its shape; None where that is not certain."""
         if isinstance(tensor, Constant) or self.constant(tensor):
@@ -194,7 +229,9 @@ class Facts:
         found: dict[int, Tensor] = {id(tensor): tensor}
         for weight in (each for node in self.graph.nodes if (each := _weight(node)) is not None):
             known = isinstance(weight, Constant) or id(weight) in self._values or id(weight) in found
-            if not known and self.constant(weight) and (size := math.prod(self.source(weight).shape)) <= room:
+            if known or not self.constant(weight) or _is_large(shape := self.source(weight).shape):
+                continue
+            if (size := math.prod(shape)) <= room:
                 found[id(weight)] = weight
                 room -= size
         return list(found.values())[1:]
@@ -219,6 +256,11 @@ def _stored_inside(functions: Iterable[FunctionProto], domain: str, name: str) -
     return all(node.op_type not in RANDOM for node in found.node) and all(
         _stored_inside(functions, node.domain, node.op_type) for node in inner
     )
+
+
+def _is_large(shape: tuple[int, ...]) -> bool:
+    """Whether a tensor is one to be computed in blocks of rows, where that can be."""
+    return math.prod(shape) >= _LARGE
 
 
 def _weight(node: Node) -> Tensor | None:
