@@ -28,6 +28,8 @@ Array = NDArray[Any]
 
 #: Models with more bytes of tensors than this are held by reference.
 LARGE_MODEL = 500_000_000
+#: As `LARGE_MODEL`, where each tensor is read a few times only: nothing is verified.
+LARGE_UNVERIFIED = 16_000_000
 #: The least number of bytes that a tensor is referred to for.
 LARGE_TENSOR = 1 << 16
 
@@ -282,7 +284,7 @@ def embedded(model: ModelProto) -> ModelProto:
     whole = ModelProto()
     whole.CopyFrom(model)
     for tensor in list(referred(whole)):
-        data = array_of(tensor).tobytes()
+        data = b"".join(pieces_of(tensor))
         del tensor.external_data[:]
         tensor.ClearField("data_location")
         tensor.raw_data = data
