@@ -19,7 +19,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from onnx_graphsurgeon.util.misc import SynchronizedList
 
 from reptran_compiler.model.protos import element_dtype
-from reptran_compiler.model.referred import Move, Scratch, array_of, is_referred, is_signs, moved, signs_of
+from reptran_compiler.model.referred import Move, Scratch, array_of, is_referred, is_signs, moved, rows_of, signs_of
 from reptran_compiler.model.subgraphs import captured
 
 Array = NDArray[Any]
@@ -78,6 +78,11 @@ class Constant(gs.Constant):  # type: ignore[misc]
             # A view of an array that is read-only cannot be made writeable.
             self._values = loaded = loaded.view()
         return loaded
+
+    def rows(self, block: slice) -> Array:
+        """The values of some entries along the first axis; of what is referred to, no others are read."""
+        source = self.reference
+        return self.values[block] if source is None else rows_of(source, block)
 
     @property
     def reference(self) -> TensorProto | None:

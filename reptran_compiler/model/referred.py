@@ -189,6 +189,18 @@ def pieces_of(tensor: TensorProto) -> Iterator[memoryview]:
         yield np.require(block, requirements=["C"]).reshape(-1).view(np.uint8).data
 
 
+def rows_of(tensor: TensorProto, block: slice) -> Array:
+    """Some entries along the first axis of a referred tensor, read-only.
+
+    Raises:
+        OSError: the file that it refers to is gone.
+    """
+    if _entry(tensor, _MOVE):
+        return array_of(tensor)[block]
+    values = np.require(_arranged(tensor)[block], requirements=["A"])
+    return np.sign(values) if is_signs(tensor) else values
+
+
 def blocks_of(tensor: TensorProto) -> Iterator[Array]:
     """The values of a referred tensor in blocks, which are the tensor one behind the other.
 

@@ -50,7 +50,7 @@ def skeleton(data: memoryview) -> Skeleton | None:
 
 
 def serialised(model: ModelProto) -> Iterator[bytes | memoryview]:
-    """The bytes of a model, as `SerializeToString` gives them, in pieces; the data that it refers to is read as they come."""
+    """The bytes of a model, as `SerializeToString` gives them, in pieces, each read as it comes."""
     head, tail = _around(model, _GRAPH, without=("graph",))
     before, after = _around(model.graph, _INITIALIZER, without=("initializer",))
     shells = [(tensor, *_shell(tensor)) for tensor in model.graph.initializer]

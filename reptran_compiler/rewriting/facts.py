@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import FunctionProto
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
-from reptran_compiler.rewriting.region import Region, extract
+from reptran_compiler.rewriting.region import Region, extract, makers
 from reptran_compiler.rewriting.rows import aligned, blocks, in_rows
 from reptran_compiler.runtime import RuntimeFailure, TensorFact
 
@@ -157,27 +157,23 @@ class Facts:
             RuntimeFailure: onnxruntime cannot compute it.
         """
         shape = self.source(tensor).shape
-        region = None
+        by_row = None
         if _is_large(shape) and not isinstance(tensor, Constant) and id(tensor) not in self._values:
-            region = in_rows(self.graph, tensor, lambda each: self.source(each).shape, self._reduced)
-        if region is None:
-            value = self.value(tensor)
-            assert value is not None, "it is constant"
-            yield from (value[block] if shape else value for block in blocks(shape))
-            return
-        read = list(region.inputs.values())
-        key = (region.key, *((np.dtype(each.dtype), len(each.shape)) for each in read))
-        shared = self._regions.setdefault(key, region)  # one session for all weights that are computed alike
+            by_row = in_rows(makers(tensor), tensor, lambda each: self.source(each).shape, self.value)
+        value = None if isinstance(tensor, Constant) or by_row is not None else self.value(tensor)
         for block in blocks(shape):
-            given = (aligned(np.asarray(self.value(each))[block]) for each in read)
-            yield shared.run({id(each): rows for each, rows in zip(shared.inputs.values(), given, strict=True)})[0]
+            if by_row is not None:
+                yield by_row.compute(block, self._reduced)
+            else:
+                yield tensor.rows(block) if isinstance(tensor, Constant) else np.asarray(value)[block]
 
-    def _reduced(self, node: Node) -> list[int] | None:
-        """The axes that a reducing operator takes away, counted from the left; None where they are not known."""
-        given = node.input(1)
-        axes = node.attrs.get("axes") if given is None else self.value(given)
-        rank = len(self.source(node.inputs[0]).shape)
-        return None if axes is None else [int(axis) % rank for axis in axes]
+    def _reduced(self, node: Node, values: Array) -> Array:
+        """What an operator that reduces gives for an array in the place of what it reads first."""
+        (made,), read = node.outputs, node.inputs[0]
+        region = extract(self.graph, [made], lambda each: each is read, fed=lambda each: each is read)
+        # One session for all that reduce alike.
+        shared = self._regions.setdefault((region.key, values.dtype, values.ndim), region)
+        return shared.run({id(each): aligned(values) for each in shared.inputs.values()})[0]
 
     def uniform(self, tensor: Tensor) -> float | None:
         """The number that every element of a tensor is, whatever its shape; None where that is not certain."""
