@@ -38,6 +38,8 @@ _PLAIN = frozenset(int(TensorProto.DataType.Value(name)) for name in _TYPES)
 _DESCRIPTORS = Path("/proc/self/fd")
 #: How many bytes of a tensor are read or computed at once, about.
 _PIECE = 1 << 22
+#: A multiple of so many bytes is where arrays begin that are given to onnxruntime.
+_ALIGNMENT = 64
 #: What is done with the data that a tensor refers to, as entries of its external data: [reshape, order]; a sign.
 _MOVE, _SIGNS = "move", "signs"
 
@@ -170,10 +172,21 @@ def array_of(tensor: TensorProto) -> Array:
     values = _arranged(tensor)
     if is_signs(tensor):
         values = np.sign(values)
-    values = np.require(values, requirements=["C", "A"]).reshape(tuple(tensor.dims))
+    values = np.require(values, requirements=["C"]).reshape(tuple(tensor.dims))
+    if values.ctypes.data % _ALIGNMENT:
+        values = aligned(values)
     values.flags.writeable = False
     read_only: Array = values.view()  # which cannot be made writeable
     return read_only
+
+
+def aligned(values: Array) -> Array:
+    """A copy of an array that begins where onnxruntime's own tensors may: sums add up the same terms first."""
+    room = np.empty(values.nbytes + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    made: Array = room[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    made[...] = values
+    return made
 
 
 def pieces_of(tensor: TensorProto) -> Iterator[memoryview]:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from onnx import FunctionProto
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
+from reptran_compiler.model.referred import aligned
 from reptran_compiler.rewriting.region import Region, extract, makers
-from reptran_compiler.rewriting.rows import aligned, blocks, in_rows
+from reptran_compiler.rewriting.rows import blocks, in_rows
 from reptran_compiler.runtime import RuntimeFailure, TensorFact
 
 Array = NDArray[Any]

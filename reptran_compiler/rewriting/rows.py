@@ -53,15 +53,6 @@ def blocks(shape: Shape) -> Iterator[slice]:
         yield slice(start, min(start + step, shape[0]))
 
 
-def aligned(values: Array) -> Array:
-    """A copy of an array that begins at a multiple of `_STEP` bytes, as onnxruntime's own tensors do."""
-    room = np.empty(values.nbytes + _STEP, np.uint8)
-    start = -room.ctypes.data % _STEP
-    made: Array = room[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
-    made[...] = values
-    return made
-
-
 @dataclass(frozen=True)
 class Rows:
     """What computes each row of a tensor from the same rows of stored tensors.
