@@ -82,12 +82,12 @@ def _moved_as_one_group(copies: Copies, layer: Node, stored: Constant) -> Any:
 def moved_values(change: Callable[[Array, int], Array]) -> Broken:
     """Another change to what is moved."""
 
-    def stored(self: Copies, g: Graph, tensor: Constant, what: Any, values: Array, suffix: str) -> Constant:
-        if what[0] == "move":
-            values = np.ascontiguousarray(change(values.copy(), self.beta)).astype(values.dtype)
-        return _STORED(self, g, tensor, what, values, suffix)
+    def moved(self: Copies, g: Graph, tensor: Constant, move: WeightMove) -> Constant:
+        values = np.array(move.arrangement.apply(tensor.values), order="C")
+        values = np.ascontiguousarray(change(values, self.beta)).astype(values.dtype)
+        return _STORED(self, g, tensor, ("move", move.arrangement), values, "rep")
 
-    return having(Copies, "stored", stored)
+    return having(Copies, "moved", moved)
 
 
 def widened(change: Callable[[Array, int, int], Array]) -> Broken:
