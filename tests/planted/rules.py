@@ -23,7 +23,7 @@ from reptran_passes.carry_reshape import widened_target
 
 from reptran_compiler import pipeline
 from reptran_compiler.model import Constant, Graph, Node, Tensor
-from reptran_compiler.replication import Copies, Wide, again, binarised, pointwise, wide_operand
+from reptran_compiler.replication import Copies, WeightMove, Wide, again, binarised, pointwise, wide_operand
 from reptran_compiler.replication.copies import rebuilt
 from reptran_compiler.rewriting import Match, Rule, Tagged
 from tests.planted.breaking import Broken, having, rewriting, rules, together
