@@ -1,8 +1,8 @@
-"""Models above 2 GB: compiled, verified, written and loaded again; seconds and peak memory of each.
+"""Compile time and memory by bytes: models above 2 GB and ReActNet-A, with and without verification, and bare copies.
 
-    python -m benchmarks.large [--gigabytes G] [--forms A,B] [--folder DIR] [-o FILE]
+    python -m benchmarks.large [--gigabytes G] [--forms A;B] [--folder DIR] [-o FILE]
 
-writes one table, a row for each form of the model, and ends with 1 where a row fails.
+writes one table, a row for each model and way, and ends with 1 where a row fails: every result is loaded again.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
+from benchmarks.machine import machine
+from models import build as network
+from models import export
 from reptran_compiler.model.writing import write_bytes
 
 _ROOT = Path(__file__).parents[1]
@@ -125,11 +130,23 @@ def build(path: Path, gigabytes: float, form: str) -> int:
 
 @dataclass(frozen=True)
 class Measured:
-    """A process that ended: its exit code, wall-clock seconds, peak resident bytes, and what it said last."""
+    """A process that ended.
+
+    Attributes:
+        code: its exit code.
+        seconds: wall-clock seconds.
+        cpu: seconds of processor time.
+        peak: the most resident bytes, pages of mapped files included.
+        anonymous: the most resident bytes that no file has: what is beyond the page cache. Sampled; 0 where the system
+            does not tell.
+        said: the last line that it printed.
+    """
 
     code: int
     seconds: float
+    cpu: float
     peak: int
+    anonymous: int
     said: str
 
 
@@ -139,22 +156,40 @@ def measure(words: Sequence[str], folder: Path) -> Measured:
     begun = time.perf_counter()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(words, cwd=folder, stdout=said, stderr=said, env={**os.environ, "PYTHONPATH": paths})
+        ended, anonymous = threading.Event(), [0]
+        watcher = threading.Thread(target=_watch, args=(process.pid, ended, anonymous))
+        watcher.start()
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - begun
+        ended.set()
+        watcher.join()
         said.seek(0)
         lines = said.read().decode(errors="replace").strip().splitlines()
-    return Measured(os.waitstatus_to_exitcode(status), seconds, usage.ru_maxrss * 1024, lines[-1] if lines else "")
+    cpu = usage.ru_utime + usage.ru_stime
+    last = lines[-1] if lines else ""
+    return Measured(os.waitstatus_to_exitcode(status), seconds, cpu, usage.ru_maxrss * 1024, max(anonymous), last)
+
+
+def _watch(process: int, ended: threading.Event, anonymous: list[int]) -> None:
+    """Note how many resident bytes of a process no file has, every few milliseconds until it has ended."""
+    place = Path(f"/proc/{process}/status")
+    while not ended.wait(_INTERVAL):
+        with suppress(OSError, ValueError, KeyError):
+            lines = (line.split(":") for line in place.read_text().splitlines() if line.startswith("Rss"))
+            sizes = {key: 1024 * int(value.split()[0]) for key, value in lines}
+            anonymous.append(sizes["RssAnon"] + sizes["RssShmem"])
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model, how it was compiled, and what came of it.
+    """One model, what was done with it, and what came of it.
 
     Attributes:
         form: of the model.
-        way: the command, or the function with a model in memory.
+        way: one of `WAYS`.
         size: bytes of the model, external data included.
-        measured: the process that compiled it.
+        measured: the process.
+        net: its processor time after imports.
         written: bytes of the result.
         failure: what was not as it has to be, "" where nothing.
     """
@@ -163,17 +198,42 @@ class Row:
     way: str
     size: int
     measured: Measured
+    net: float
     written: int
     failure: str
 
 
-_COMMAND = "reptran-compile --external-data"
-_FUNCTION = "compile_model(ModelProto)"
-_PROGRAM = """\
-import onnx
-from reptran_compiler import compile_model
-assert compile_model(onnx.load("in.onnx"), output="out.onnx", external_data=True).verified
+#: Seconds between two looks at a process' memory.
+_INTERVAL = 0.003
+REACTNET = "ReActNet-A, 224 px"
+_VERIFIED, _UNVERIFIED = "reptran-compile", "reptran-compile --no-verify"
+_BARE, _FUNCTION = "onnx.load, onnx.save", "compile_model(ModelProto)"
+_BEGIN = """\
+import sys, time, onnx, onnxruntime
+from reptran_compiler.cli import main as command, options
+from reptran_compiler.compiler import Options, compile_model
+from reptran_compiler.pipeline import available_rules
+available_rules(Options())
+external = "--external-data" in sys.argv
+begun = time.process_time()
 """
+_COMMAND = """\
+code = command.main(["in.onnx", "-o", "out.onnx", "--quiet", *sys.argv[1:]])
+"""
+_END = """\
+print(time.process_time() - begun)
+sys.exit(code)
+"""
+#: What is done with a model, as a program whose arguments are flags of the command.
+WAYS: dict[str, tuple[str, tuple[str, ...]]] = {
+    _BARE: ('onnx.save(onnx.load("in.onnx"), "out.onnx", save_as_external_data=external)\ncode = 0\n', ()),
+    _UNVERIFIED: (_COMMAND, ("--no-verify",)),
+    _VERIFIED: (_COMMAND, ()),
+    _FUNCTION: (
+        'code = int(not compile_model(onnx.load("in.onnx"), output="out.onnx", external_data=external).verified)\n',
+        (),
+    ),
+}
 _LOADING = """\
 import sys, numpy, onnxruntime
 settings = onnxruntime.SessionOptions()
@@ -187,36 +247,54 @@ assert found.size and numpy.isfinite(found).all() and found.std() > 0, found
 
 
 def perform(folder: Path, form: str, way: str, gigabytes: float) -> Row:
-    """Build a model, compile it in a process of its own with verification, and load the result in onnxruntime.
+    """Build a model, do something with it in a process of its own, and load the result in onnxruntime.
 
     Args:
         folder: an empty folder.
-        form: one of `FORMS`.
-        way: the command or the function, by name.
-        gigabytes: the size.
+        form: one of `FORMS`, or `REACTNET`.
+        way: one of `WAYS`.
+        gigabytes: the size; ReActNet-A has its own, and holds its weights itself.
     """
-    size = build(folder / "in.onnx", gigabytes, form)
-    words = ["-m", "reptran_compiler", "in.onnx", "-o", "out.onnx", "--external-data"]
-    found = measure([sys.executable, *(words if way == _COMMAND else ("-c", _PROGRAM))], folder)
-    made = [path for path in folder.iterdir() if path.name.startswith("out.onnx")]
+    if form == REACTNET:
+        size = export(network("reactnet-a", size=224), folder / "in.onnx").stat().st_size
+    else:
+        size = build(folder / "in.onnx", gigabytes, form)
+    program, flags = WAYS[way]
+    given = [*flags, *(() if form == REACTNET else ("--external-data",))]
+    found = measure([sys.executable, "-c", _BEGIN + program + _END, *given], folder)
+    made = [path for path in folder.iterdir() if path.name not in ("in.onnx", "in.onnx.weights")]
     failure = f"exit code {found.code}: {found.said}" if found.code else ""
-    if not failure and (len(made) != 2 or len(list(folder.iterdir())) != 4):
+    if not failure and len(made) != (1 if form == REACTNET else 2):
         failure = f"files: {sorted(path.name for path in folder.iterdir())}"
     if not failure:
         loaded = measure([sys.executable, "-c", _LOADING], folder)
         failure = f"the result is not loaded: {loaded.said}" if loaded.code else ""
-    return Row(form, way, size, found, sum(path.stat().st_size for path in made), failure)
+    net = float("nan") if found.code else float(found.said)
+    return Row(form, way, size, found, net, sum(path.stat().st_size for path in made), failure)
 
 
-HEAD = ("model", "compiled by", "its GB", "seconds", "peak GB", "peak / size", "result GB", "result")
+HEAD = (
+    "model",
+    "what is done",
+    "its GB",
+    "CPU s",
+    "after imports",
+    "wall s",
+    "peak GB",
+    "anonymous GB",
+    "result GB",
+    "result",
+)
 
 EXPLANATION = f"""\
-Binary networks of {LAYERS} wide 3x3 convolutions on {IMAGE} x {IMAGE} images, all weights in external data; beta 2,
-verified, written with external data, and loaded again in onnxruntime. *latent weights*: real-valued, their signs are
-taken in the graph. *stored binary weights*: one magnitude per filter in the file, factored out by the compiler.
-*peak GB*: the largest resident memory of the process that compiled (`ru_maxrss`), pages of mapped files included,
-which the system can take back; with a model in memory, that model and the result that is given back are part of it.
-GB are 10^9 bytes.
+Binary networks of {LAYERS} wide 3x3 convolutions on {IMAGE} x {IMAGE} images, all weights in external data, and
+ReActNet-A, which holds its weights in its file; beta 2, written as they came (with external data, or without), and
+loaded again in onnxruntime. *latent weights*: real-valued, their signs are taken in the graph. *stored binary
+weights*: one magnitude per filter in the file, factored out by the compiler. *CPU s*: processor time of the process,
+and what of it came after its imports. *peak GB*: the largest resident memory of the process (`ru_maxrss`), pages of
+mapped files included, which the system can take back. *anonymous GB*: the largest that is in no file (`RssAnon` and
+`RssShmem` of /proc, looked at every {1000 * _INTERVAL:.0f} ms): memory beyond the page cache, imports included. With a
+model in memory, that model and the result that is given back are part of both. GB are 10^9 bytes.
 """
 
 
@@ -225,25 +303,27 @@ def table(rows: Sequence[Row], command: str) -> str:
     lines = [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
     for row in rows:
         found = row.measured
-        numbers = [row.size / 1e9, found.seconds, found.peak / 1e9, found.peak / row.size, row.written / 1e9]
-        cells = [f"{number:.2f}" for number in numbers]
+        sizes = [found.peak / 1e9, found.anonymous / 1e9, row.written / 1e9]
+        cells = [f"{number:.2f}" for number in (row.size / 1e9, found.cpu, row.net, found.seconds, *sizes)]
         lines.append(f"| {' | '.join([row.form, row.way, *cells, row.failure.replace('|', ' ') or 'ok'])} |")
-    return "\n".join(["# Large models", "", f"Made by `{command}`.", "", EXPLANATION, *lines, ""])
+    made = f"Made by `{command}` on {machine()}."
+    return "\n".join(["# Large models", "", made, "", EXPLANATION, *lines, ""])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, or 1 where a row fails."""
+    names = [*FORMS, REACTNET]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description=__doc__.splitlines()[0])
     parser.add_argument("--gigabytes", type=float, default=2.2, metavar="G", help="size of the models (default: 2.2)")
-    parser.add_argument("--forms", default=",".join(FORMS), metavar="A,B", help="default: all")
+    parser.add_argument("--forms", default=";".join(names), metavar="A;B", help="default: all of %(default)r")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where there is room for about 5 times the size")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where the table goes (default: stdout)")
     options = parser.parse_args(arguments)
-    forms = options.forms.split(",")
+    forms = options.forms.split(";")
     for form in forms:
-        if form not in FORMS:
-            parser.error(f"there is no {form!r}: choose from {', '.join(FORMS)}")
-    tasks = [(form, _COMMAND) for form in forms] + [(forms[0], _FUNCTION)]
+        if form not in names:
+            parser.error(f"there is no {form!r}: choose from {'; '.join(names)}")
+    tasks = [(form, way) for form in forms for way in (_BARE, _UNVERIFIED, _VERIFIED)] + [(forms[0], _FUNCTION)]
     words = sys.argv[1:] if arguments is None else list(arguments)
     title = shlex.join(["python", "-m", "benchmarks.large", *words])
     rows: list[Row] = []

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable, bodies, captured, export_model, import_model
-from reptran_compiler.model.referred import Scratch
+from reptran_compiler.model.referred import Scratch, are_signs_of
 from reptran_compiler.model.symbolic import symbolic
 from reptran_compiler.replication import Layers, binarised
 from reptran_compiler.rewriting import RANDOM, Engine, Facts, Rule, RuleReport, TimeLimit
@@ -32,7 +32,8 @@ class Canonical:
     Attributes:
         model: the canonical form.
         cases: shape and type of its tensors, once for each run that effects are executed with.
-        integers: the values of integer tensors that the shapes of such a run determine.
+        integers: the values of integer tensors that the shapes of such a run determine; none where effects are not
+            executed.
         binary: names of the layers that convolve binarised maps with signs.
         origins: by layer, the file's initializer that its weights come from.
         relations: by layer, how what it stores comes from that.
@@ -79,7 +80,9 @@ def canonicalise(
     ranks = {name: fact.rank for name, fact in cases[0].items()}
     if not ranks.keys() <= symbols.shapes.keys():
         symbols = symbolic(model, ranks)
-    facts = Facts(graph, cases, [integer_values(model, each, symbols) for each in feeds])
+    # Only effects that are executed are fed with integers.
+    fed = feeds if options.check else []
+    facts = Facts(graph, cases, [integer_values(model, each, symbols) for each in fed])
     layers = Layers(graph, facts, symbols)
     _see_repeatable(graph, facts)
     _see_weights_stored(graph, facts)
@@ -105,7 +108,7 @@ def canonicalise(
     return Canonical(
         model=made,
         cases=tuple(tensor_facts(made, each, symbols=layers.symbols) for each in feeds),
-        integers=tuple(integer_values(made, each, layers.symbols) for each in feeds),
+        integers=tuple(integer_values(made, each, layers.symbols) for each in fed),
         binary=frozenset(name for name, node in inner.items() if layers.is_binary(node)),
         origins={name: tensor.name for name, tensor in origins.items()},
         relations={name: _relation(origins[name], node) for name, node in inner.items() if name in origins},
@@ -200,6 +203,11 @@ def _relation(origin: Tensor, layer: Node) -> str:
     kept = tensor if tensor is None or isinstance(tensor, Constant) else binarised(tensor)
     if not isinstance(kept, Constant) or not isinstance(origin, Constant):
         return "computed"
+    if kept.reference is not None and origin.reference is not None:
+        if kept.reference == origin.reference:
+            return "equal"
+        if are_signs_of(kept.reference, origin.reference):
+            return "sign"
     if kept is origin or (kept.shape == origin.shape and np.array_equal(kept.values, origin.values)):
         return "equal"
     if kept.shape == origin.shape and np.array_equal(kept.values, np.sign(origin.values)):

@@ -19,7 +19,7 @@ from reptran_compiler.errors import BadInput, NothingToDo, VerificationFailed
 from reptran_compiler.judging import Judgement, judge, spec_options
 from reptran_compiler.model.convert import INITIALIZERS_ARE_NO_INPUTS
 from reptran_compiler.model.io import STREAM, Source, from_proto, read_model, tensor_bytes
-from reptran_compiler.model.referred import LARGE_MODEL, Scratch, embedded
+from reptran_compiler.model.referred import LARGE_MODEL, LARGE_UNVERIFIED, Scratch, embedded
 from reptran_compiler.outputs import Outputs, PathLike, numbered
 from reptran_compiler.packed import unpackable
 from reptran_compiler.pipeline import AlreadyReplicated, Options, Refusal, Transformation, transform
@@ -72,7 +72,8 @@ class Compilation:
         target: "packed" to be told what kernels of one bit cannot represent; "any".
         step: told what is being done.
         large: models with more bytes of tensors are held by reference: large tensors stay in their files, or in a
-            scratch file, while the compiler works.
+            scratch file, while the compiler works. `LARGE_MODEL` when absent, without verification
+            `LARGE_UNVERIFIED`.
         embed: whether the result's data is embedded in `CompileResult.model` in any case; without, a large one may
             refer to files (`model.referred`).
     """
@@ -88,7 +89,7 @@ class Compilation:
     quick: bool = False
     target: str = "any"
     step: Step = silent
-    large: int = LARGE_MODEL
+    large: int | None = None
     embed: bool = True
 
     @np.errstate(all="ignore")  # what a network overflows to is a value like others: the judge compares it
@@ -110,16 +111,19 @@ class Compilation:
             raise BadInput(f"beta is {beta!r}; it has to be an integer of at least 1")
         _see_choices(self.options, self.target)
         unchanged = beta == 1 and not self.options.lowers
+        large = self.large
+        if large is None:
+            large = LARGE_MODEL if self.verify or unchanged else LARGE_UNVERIFIED
         self.outputs.check_writable()
         self.step("reading", 0, None)
         if isinstance(self.model, ModelProto):
             source = from_proto(self.model)
         else:
-            source = read_model(self.model, refer_above=self.large)
+            source = read_model(self.model, refer_above=large)
         self.outputs.check_source(source)
         scratch = None
-        if tensor_bytes(source.model) > self.large:
-            scratch = self.outputs.scratch()
+        if tensor_bytes(source.model) > large:
+            scratch = self.outputs.scratch(derives=not self.verify)
             source = replace(source, model=scratch.hold(source.model), payload=source.payload if unchanged else None)
         recorded = provenance.recorded_beta(source.model)
         if beta > 1 and recorded is not None:
@@ -129,7 +133,9 @@ class Compilation:
             )
         self.step("running the source", 0, None)
         runnable = readable(source)
-        trial = try_source(runnable.model, dims=self.dims, batches=self.batches, threads=self.threads)
+        trial = try_source(
+            runnable.model, dims=self.dims, batches=self.batches, threads=self.threads, verify=self.verify
+        )
         if unchanged:
             return self._unchanged(source, trial)
         quantisers = count_quantisers(source.model)

@@ -81,14 +81,17 @@ class Outputs:
         if self.target is not None and tensor_bytes(source.model) > EMBEDDED_LIMIT:
             check_room_beside(self.target)
 
-    def scratch(self) -> Scratch:
+    def scratch(self, *, derives: bool = False) -> Scratch:
         """A file for large tensors: in the folder of the result, where there will have to be room for it anyway.
+
+        Args:
+            derives: as for `Scratch`.
 
         Raises:
             BadInput: it cannot be made.
         """
         beside = None if self.target is None or is_stream(self.target) else Path(self.target).resolve().parent
-        return Scratch(beside)
+        return Scratch(beside, derives=derives)
 
     def write(self, model: ModelProto, source: Source, map_text: str, report_text: str) -> None:
         """Write what is wanted of a result of a source, its map and its report: all of it or nothing.

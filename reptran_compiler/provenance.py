@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
-from reptran_compiler.model.referred import array_of
+from reptran_compiler.model.referred import array_of, is_moved
 from reptran_compiler.pipeline import Options, Transformation
 from reptran_compiler.replication import WeightMove
 from reptran_compiler.rewriting import Rule
@@ -149,9 +149,11 @@ def rearranged_layers(transformation: Transformation) -> dict[str, bool]:
     for move in transformation.moves:
         name = move.result or names.get(move.layer, "")
         if move.source in before and name in after:
-            expected = apply_move(move, array_of(before[move.source]))
-            actual = array_of(after[name])
-            same = np.array_equal(expected, actual) or _are_signs(expected, actual)
+            same = is_moved(after[name], before[move.source], move.arrangement)
+            if not same:
+                expected = apply_move(move, array_of(before[move.source]))
+                actual = array_of(after[name])
+                same = np.array_equal(expected, actual) or _are_signs(expected, actual)
             found[move.layer] = same and found.get(move.layer, True)
     return found
 
@@ -166,8 +168,7 @@ def apply_move(move: WeightMove, weight: Array) -> Array:
     Returns:
         An array of `move.shape`.
     """
-    moved: Array = weight.reshape(move.reshape).transpose(move.order).reshape(move.shape)
-    return moved
+    return move.arrangement.apply(weight)
 
 
 def stored_weights(model: ModelProto) -> dict[str, str]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
 from reptran_compiler.errors import BadInput
+from reptran_compiler.model.symbolic import Symbols, symbolic
 from reptran_compiler.runtime import (
     CannotFeed,
     EndlessLoop,
@@ -69,20 +70,52 @@ class Trial:
     other_dims: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A source that loads. `symbols` are those of its shapes where they need not be seen in a run."""
+
+    model: ModelProto
+    session: Session
+    symbols: Symbols | None = None
+
+    def outputs(self, feeds: Mapping[str, Array]) -> Mapping[str, TensorFact]:
+        """Shapes and types of its outputs, but for those that are no plain tensors.
+
+        Raises:
+            RuntimeFailure: it does not run.
+        """
+        if self.symbols is not None:
+            known = inferred_facts(self.model, feeds, self.symbols)
+            if all(name in known for node in self.model.graph.node for name in node.output if name):
+                return {value.name: known[value.name] for value in self.model.graph.output}
+        return _facts(self.session.run(feeds))
+
+
+def _facts(arrays: Mapping[str, Any]) -> dict[str, TensorFact]:
+    """Shapes and types of what is fed or found, but for what is no plain tensor."""
+    tensors = ((name, each) for name, each in arrays.items() if isinstance(each, np.ndarray))
+    return {name: TensorFact(each.shape, each.dtype) for name, each in tensors}
+
+
 def try_source(
     model: ModelProto,
     *,
     dims: Mapping[str, int] | None = None,
     batches: Sequence[int] | None = None,
     threads: int = 1,
+    verify: bool = True,
 ) -> Trial:
     """Run a source once at every batch size that it will be verified with.
+
+    Where nothing will be verified, a source whose shapes are known without a run is loaded only, and shape inference
+    tells what it would give.
 
     Args:
         model: the source.
         dims: sizes of dynamic axes other than the batch; where one is missing, usual sizes are tried.
         batches: the batch sizes; those of `judged_batches` when absent, or 1 where the model refuses both.
         threads: threads of onnxruntime.
+        verify: whether the result will be verified.
 
     Raises:
         BadInput: the model is malformed or does not run, its opset is unsuitable, an input cannot be fed, an output
@@ -93,7 +126,7 @@ def try_source(
     try:
         specs = input_specs(model)
         sizes = batch_sizes(model, batches)
-        session = Session(model, threads=threads)
+        source = _Source(model, Session(model, threads=threads), None if verify else symbolic(model))
     except CannotFeed as error:
         raise BadInput(f"the model's inputs cannot be fed: {error}") from None
     except RuntimeFailure as error:
@@ -105,9 +138,9 @@ def try_source(
     for guess in _GUESSES if missing else (0,):
         tried = {**given, **{name: guess for name in missing}}
         try:
-            working, failure = _working(model, session, sizes, tried)
+            working, failure = _working(source, sizes, tried)
             if not working and batches is None and any(spec.dynamic_batch for spec in specs):
-                working, failure = _working(model, session, (1,), tried)
+                working, failure = _working(source, (1,), tried)
         except CannotFeed as error:
             raise BadInput(f"the model's inputs cannot be fed: {error}") from None
         if batches is not None and len(working) < len(sizes):
@@ -115,20 +148,19 @@ def try_source(
         if working:
             if batches is None and len(working) > 1 and (more := judged_batches(model, dims=tried)) != sizes:
                 sizes = more
-                working, failure = _working(model, session, sizes, tried)
-            return _trial(model, session, working, sizes, tried, missing)
+                working, failure = _working(source, sizes, tried)
+            return _trial(source, working, sizes, tried, missing)
     hint = f" (dynamic axes {', '.join(missing)}: give their sizes with --dim NAME=SIZE)" if missing else ""
     raise BadInput(f"{failure}{hint}")
 
 
 def refuses_a_batch(model: ModelProto, sizes: Sequence[int], dims: Mapping[str, int]) -> bool:
     """Whether a model that loads does not run at one of some batch sizes, with these sizes of its other axes."""
-    return len(_working(model, Session(model), sizes, dims)[0]) < len(sizes)
+    return len(_working(_Source(model, Session(model)), sizes, dims)[0]) < len(sizes)
 
 
 def _trial(
-    model: ModelProto,
-    session: Session,
+    source: _Source,
     working: tuple[int, ...],
     wanted: tuple[int, ...],
     dims: Mapping[str, int],
@@ -141,38 +173,37 @@ def _trial(
     if missing:
         sizes = ", ".join(f"{name} = {dims[name]}" for name in missing)
         notes.append(f"dynamic axes were given a size for counting and verification: {sizes}")
-    feeds = random_feeds(model, batch=working[0], dims=dims)
+    feeds = random_feeds(source.model, batch=working[0], dims=dims)
     shapes = {name: array.shape for name, array in feeds.items()}
-    other = _other_sizes(model, session, working[0], dims)
+    other = _other_sizes(source, working[0], dims)
     if dims and not other:
         notes.append("the model was found to run with one size of its dynamic axes only: verified with that")
     return Trial(working, dims, shapes, tuple(notes), working != wanted, other)
 
 
-def _other_sizes(model: ModelProto, session: Session, batch: int, dims: Mapping[str, int]) -> dict[str, int]:
+def _other_sizes(source: _Source, batch: int, dims: Mapping[str, int]) -> dict[str, int]:
     """Sizes of the dynamic axes, none of them as in `dims`, that the model runs with; the smallest step that does."""
     for change in _CHANGES if dims else ():
         tried = {name: change(size) for name, size in dims.items()}
-        if _working(model, session, (batch,), tried)[0]:
+        if _working(source, (batch,), tried)[0]:
             return tried
     return {}
 
 
-def _working(
-    model: ModelProto, session: Session, sizes: Sequence[int], dims: Mapping[str, int]
-) -> tuple[tuple[int, ...], str]:
+def _working(source: _Source, sizes: Sequence[int], dims: Mapping[str, int]) -> tuple[tuple[int, ...], str]:
     """The batch sizes that run, and why the last one that does not does not.
 
     Raises:
         BadInput: a loop does not end; no other size is waited for.
     """
     working, failure = [], ""
+    model = source.model
     feeds = {size: random_feeds(model, batch=size, dims=dims) for size in sizes}
     fits = not _too_large(model, feeds[max(sizes)])  # then all smaller ones do
     for size in sizes:
         complaint = "" if fits else _too_large(model, feeds[size])
         try:
-            complaint = complaint or _stated_wrongly(model, feeds[size], session.run(feeds[size]))
+            complaint = complaint or _stated_wrongly(model, feeds[size], source.outputs(feeds[size]))
         except EndlessLoop as error:
             raise BadInput(f"the model does not run in onnxruntime: {error}") from None
         except RuntimeFailure as error:
@@ -193,13 +224,14 @@ def _too_large(model: ModelProto, feeds: Mapping[str, Array]) -> str:
     return ""
 
 
-def _stated_wrongly(model: ModelProto, feeds: Mapping[str, Array], found: Mapping[str, Array]) -> str:
+def _stated_wrongly(model: ModelProto, feeds: Mapping[str, Array], found: Mapping[str, TensorFact]) -> str:
     """Which graph output is not what the file states, "" where all are."""
     sizes: dict[str, int] = {}
+    facts = {**found, **_facts(feeds)}
     for value in (*model.graph.input, *model.graph.output):
-        array = feeds.get(value.name, found.get(value.name))
-        if isinstance(array, np.ndarray):
-            wrong = stated_wrongly(value, TensorFact(array.shape, array.dtype), sizes)
+        fact = facts.get(value.name)
+        if fact is not None:
+            wrong = stated_wrongly(value, fact, sizes)
             if wrong and value.name in found:
                 return f"graph output {value.name!r} is not what the file says: {wrong}"
     return ""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
-from reptran_compiler.replication import binarised, few_zeros, is_sign, sign_up
+from reptran_compiler.replication import are_few, binarised, few_zeros, is_sign, sign_up
 from reptran_compiler.rewriting import Cost, Facts, Match, preserves, rule
 from reptran_passes.zero_bias import has_bias, no_bias
 
@@ -36,17 +38,17 @@ class FactorWeights:
 
     def rewrite(m: Match, g: Graph) -> Tensor:
         latent, biased = binarised(m.w), has_bias(m.graph, m.layer)
-        signs = isinstance(latent, Constant) and few_zeros(latent.values)
+        signs = few_zeros(latent) if isinstance(latent, Constant) else isinstance(m.w, Constant) and m.w.are_signs
         m.require(biased or not signs, "is canonical already")
-        weight = m.facts.value(m.w)
-        scale = magnitudes(weight, _filter_axis(m.layer))
-        m.require(scale is not None, "its weights have several magnitudes in one filter", m.w)
-        assert scale is not None, "asked for above"
+        form = binary_form(m.facts, m.w, _filter_axis(m.layer))
+        m.require(form is not None, "its weights have several magnitudes in one filter", m.w)
+        assert form is not None, "asked for above"
+        scale = form.magnitudes
         canonical = isinstance(m.w, Constant) or isinstance(latent, Constant)
         ones = bool((scale == 1).all())
         m.require(not (ones and canonical and not biased), "is canonical already")
         attrs = {name: value for name, value in m.layer.attrs.items() if name != "beta"}
-        inputs = [m.x, _signs(m.facts, g, m.w, weight), *no_bias(g, m.layer.op, weight.dtype, m.layer.name)]
+        inputs = [m.x, _signs(m.facts, g, m.w, form), *no_bias(g, m.layer.op, scale.dtype, m.layer.name)]
         out = g.node(m.layer.op, inputs, attrs, like=m.layer).outputs[0]
         rank = len(m.facts.source(m.root.outputs[0]).shape)
         if not ones:
@@ -73,23 +75,95 @@ def along_channels(values: Array, layer: Node, rank: int) -> Array:
     return values.reshape([1, -1, *[1] * (rank - 2)] if layer.op == "Conv" else [1] * (rank - 1) + [-1])
 
 
-def magnitudes(weight: Array, axis: int) -> Array | None:
-    """One positive magnitude per filter, or None where the weights are not binary.
+@dataclass
+class Latent:
+    """A binarisation that weights are computed with, and whether its signs are theirs.
+
+    Attributes:
+        tensor: what is binarised.
+        up: whether the binarisation is +1 at 0.
+        same, opposite: whether all weights have its signs; whether all have the opposite ones.
+        zeros: whether an element of the tensor is 0.
+    """
+
+    tensor: Tensor
+    up: bool
+    same: bool = True
+    opposite: bool = True
+    zeros: bool = False
+
+    def see(self, values: Array, signs: Array) -> None:
+        """Compare with the signs of some weights."""
+        found = np.where(values >= 0, 1, -1) if self.up else np.sign(values)
+        self.same = self.same and bool(np.array_equal(found, signs))
+        self.opposite = self.opposite and not self.same and bool(np.array_equal(-found, signs))
+        self.zeros = self.zeros or (self.up and bool((values == 0).any()))
+
+
+@dataclass(frozen=True)
+class BinaryForm:
+    """Binary weights: a magnitude for each filter, and where their signs come from.
+
+    Attributes:
+        magnitudes: one a filter, above 0.
+        plain: whether the weights are their signs.
+        latents: the binarisations that they are computed with, nearest first.
+    """
+
+    magnitudes: Array
+    plain: bool
+    latents: tuple[Latent, ...]
+
+
+def binary_form(facts: Facts, tensor: Tensor, axis: int) -> BinaryForm | None:
+    """The form of binary weights, which are looked at in blocks; None where they are not binary.
 
     Args:
-        weight: the weights.
-        axis: the filters' axis.
+        facts: what is known of the graph.
+        tensor: the weights.
+        axis: the filters' axis: the first one, or the last.
     """
-    rows = np.abs(np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1))
-    if not few_zeros(rows):
+    shape = facts.source(tensor).shape
+    latents = list(_latents(facts, tensor, shape))
+    weights = (tensor, *(each.tensor for each in latents))
+    by_row = [facts.rows(each) if axis == 0 else iter([np.asarray(facts.value(each))]) for each in weights]
+    found, plain, zeros = [], True, 0
+    for weight, *values in zip(*by_row, strict=True):
+        rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+        scale = magnitudes(rows)
+        zeros += int(np.count_nonzero(rows == 0))
+        if scale is None or not are_few(zeros, math.prod(shape)):
+            return None
+        found.append(scale)
+        plain = plain and bool((scale == 1).all()) and bool(np.array_equal(weight, np.sign(weight)))
+        if latents:
+            signs = np.sign(weight)
+            for latent, some in zip(latents, values, strict=True):
+                latent.see(some, signs)
+    return BinaryForm(np.concatenate(found), plain, tuple(latents))
+
+
+def magnitudes(weights: Array) -> Array | None:
+    """One positive magnitude per row of weights, or None where a row has several; zeros have any.
+
+    Args:
+        weights: [filters, weights of a filter].
+    """
+    rows = np.abs(weights)
+    top, low = rows.max(axis=1, initial=0.0), rows.min(axis=1, initial=np.inf)
+    zero = low == 0
+    if zero.any():
+        low[zero] = np.where(rows[zero] == 0, np.inf, rows[zero]).min(axis=1, initial=np.inf)
+    near = np.abs(low - top) <= _ONE_MAGNITUDE * np.finfo(weights.dtype).eps * top
+    if not bool(near.all()) or not bool((top > 0).all()):
         return None
-    top = rows.max(axis=1, initial=0.0)
-    near = np.abs(rows - top[:, None]) <= _ONE_MAGNITUDE * np.finfo(weight.dtype).eps * top[:, None]
-    if not bool((near | (rows == 0)).all()) or not bool((top > 0).all()):
-        return None
-    middle = rows.sum(axis=1, dtype=np.float64) / np.count_nonzero(rows, axis=1)
-    close = np.abs(middle - 1) <= np.finfo(weight.dtype).eps
-    found: Array = np.where(close, 1, middle).astype(weight.dtype)
+    middle = top.astype(np.float64)
+    several = zero | (low != top)
+    if several.any():
+        some = rows[several] if not several.all() else rows
+        middle[several] = some.sum(axis=1, dtype=np.float64) / np.count_nonzero(some, axis=1)
+    close = np.abs(middle - 1) <= np.finfo(weights.dtype).eps
+    found: Array = np.where(close, 1, middle).astype(weights.dtype)
     return found
 
 
@@ -97,28 +171,31 @@ def _filter_axis(layer: Node) -> int:
     return 0 if layer.op == "Conv" or layer.attrs.get("transB", 0) else -1
 
 
-def _signs(facts: Facts, g: Graph, tensor: Tensor, weight: Array) -> Tensor:
-    """A binary layer's signs: the binarisation of the latent tensor that the file computes them from, or stored."""
-    signs = np.sign(weight)
+def _latents(facts: Facts, tensor: Tensor, shape: tuple[int, ...]) -> Iterator[Latent]:
+    """The binarisations of tensors of their shape that weights are computed with, nearest first."""
     for each in _above(tensor):
         latent = binarised(each)
-        value = None if latent is None else facts.value(latent)
-        if latent is None or value is None or value.shape != weight.shape:
-            continue
-        up = not is_sign(each)
-        found = np.where(value >= 0, 1, -1) if up else np.sign(value)
-        if np.array_equal(found, signs):
-            kept = latent if isinstance(latent, Constant) else g.constant(f"{latent.name}/value", value)
-        elif np.array_equal(-found, signs) and not (up and (value == 0).any()):
-            kept = g.constant(f"{latent.name}/negated", -value)
+        if latent is not None and facts.constant(latent) and facts.source(latent).shape == shape:
+            yield Latent(latent, not is_sign(each))
+
+
+def _signs(facts: Facts, g: Graph, tensor: Tensor, form: BinaryForm) -> Tensor:
+    """A binary layer's signs: the binarisation of the latent tensor that the file computes them from, or stored."""
+    for each in form.latents:
+        latent = each.tensor
+        if each.same:
+            value = latent if isinstance(latent, Constant) else np.asarray(facts.value(latent))
+            kept = value if isinstance(value, Constant) else g.constant(f"{latent.name}/value", value)
+        elif each.opposite and not each.zeros:
+            kept = g.constant(f"{latent.name}/negated", -np.asarray(facts.value(latent)))
         else:
             continue
-        if up and (value == 0).any():
-            return sign_up(g, kept, value.dtype)
+        if each.zeros:
+            return sign_up(g, kept, np.dtype(kept.dtype))
         return g.node("Sign", [kept], name=f"{kept.name}/Sign").outputs[0]
-    if isinstance(tensor, Constant) and np.array_equal(weight, signs):
-        return tensor
-    return g.constant(f"{tensor.name}/sign", signs.astype(weight.dtype))
+    if isinstance(tensor, Constant):
+        return tensor if form.plain else g.signs(f"{tensor.name}/sign", tensor)
+    return g.constant(f"{tensor.name}/sign", np.sign(np.asarray(facts.value(tensor))))
 
 
 def _above(tensor: Tensor) -> Iterator[Tensor]:

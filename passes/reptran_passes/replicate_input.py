@@ -89,8 +89,7 @@ def rearranged(copies: Copies, g: Graph, layer: Node) -> Tensor:
     stored = tensor if latent is None else latent
     assert isinstance(stored, Constant), "the canonical form stores weights, or what enters their binarisation"
     move = _move(copies, layer, stored)
-    values = stored.values.reshape(move.reshape).transpose(move.order).reshape(move.shape)
-    moved = copies.stored(g, stored, ("move", move.reshape, move.order, move.shape), values, "rep")
+    moved = copies.moved(g, stored, move)
     copies.moves[layer.name] = move
     return moved if latent is None else again(g, tensor, latent, moved)
 

@@ -74,7 +74,8 @@ def lower(model: ModelProto, options: Options, rules: Sequence[Rule], scratch: S
     graph.tidy()
     symbols = symbolic(model)
     cases = [tensor_facts(model, each, symbols=symbols) for each in feeds]
-    facts = _Facts(graph, cases, [integer_values(model, each, symbols) for each in feeds])
+    fed = feeds if options.check else []
+    facts = _Facts(graph, cases, [integer_values(model, each, symbols) for each in fed])
     layers = Layers(graph, facts, symbols, open_axes=bool(options.dims))
     rounded = round_classifiers(graph, layers) if options.classifier == "int8" else ()
     limit = TimeLimit(options.rule_seconds)

@@ -8,13 +8,14 @@ import re
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 from onnx import ModelProto, TensorProto
 
 from reptran_compiler.model.protos import copy_fields
-from reptran_compiler.model.referred import array_of, byte_count, is_referred
+from reptran_compiler.model.referred import byte_count, pieces_of
 
 _EXTERNAL_TENSOR_BYTES = 1024
 _ALIGNMENT = 4096
@@ -35,19 +36,19 @@ class Stored:
 
 
 def store(model: ModelProto, file: BinaryIO) -> Stored:
-    """Write the data of a model's larger initializers to a file, one tensor at a time."""
+    """Write the data of a model's larger initializers to a file, a piece at a time."""
     digest, position = hashlib.sha256(), 0
     places: dict[int, tuple[int, int]] = {}
     for index, tensor in enumerate(model.graph.initializer):
         if byte_count(tensor) < _EXTERNAL_TENSOR_BYTES:
             continue
-        data = array_of(tensor).data.cast("B") if is_referred(tensor) else memoryview(tensor.raw_data)
         padding = bytes(-position % _ALIGNMENT)
-        for piece in (padding, data):
+        begun = position = position + len(padding)
+        for piece in chain((memoryview(padding),), pieces_of(tensor)):
             file.write(piece)
             digest.update(piece)
-        places[index] = (position + len(padding), len(data))
-        position += len(padding) + len(data)
+        position += byte_count(tensor)
+        places[index] = (begun, position - begun)
     return Stored(digest.hexdigest()[:_DIGITS], places)
 
 

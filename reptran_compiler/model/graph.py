@@ -6,7 +6,7 @@ The classes here compare by identity; everything else is graphsurgeon's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from heapq import heapify, heappop, heappush
@@ -19,7 +19,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from onnx_graphsurgeon.util.misc import SynchronizedList
 
 from reptran_compiler.model.protos import element_dtype
-from reptran_compiler.model.referred import Scratch, array_of, is_referred
+from reptran_compiler.model.referred import Move, Scratch, array_of, is_referred, is_signs, moved, rows_of, signs_of
 from reptran_compiler.model.subgraphs import captured
 
 Array = NDArray[Any]
@@ -78,6 +78,22 @@ class Constant(gs.Constant):  # type: ignore[misc]
             # A view of an array that is read-only cannot be made writeable.
             self._values = loaded = loaded.view()
         return loaded
+
+    def rows(self, block: slice) -> Array:
+        """The values of some entries along the first axis; of what is referred to, no others are read."""
+        source = self.reference
+        return self.values[block] if source is None else rows_of(source, block)
+
+    @property
+    def reference(self) -> TensorProto | None:
+        """The tensor that it was read from, while it is referred to; None where its values are held."""
+        unread = isinstance(self._values, Unread) and is_referred(self._values.tensor)
+        return self._values.tensor if unread else None
+
+    @property
+    def are_signs(self) -> bool:
+        """Whether its values are known to be 1, -1 and 0, without a look at them."""
+        return self.reference is not None and is_signs(self.reference)
 
 
 Tensor = Variable | Constant
@@ -185,6 +201,26 @@ class Graph:
     def constant(self, hint: str, values: Array | Sequence[int] | Sequence[float], dtype: Any = None) -> Constant:
         """A new stored tensor with a fresh name."""
         return self.stored(self.fresh(hint), np.array(values, dtype=dtype, order="C"))
+
+    def rearranged(self, hint: str, tensor: Constant, move: Move) -> Constant:
+        """A new stored tensor with a fresh name: another one in another arrangement."""
+        name = self.fresh(hint)
+        made = self._derived(tensor, lambda source: moved(source, name, move))
+        return made or self.stored(name, np.array(move.apply(tensor.values), order="C"))
+
+    def signs(self, hint: str, tensor: Constant) -> Constant:
+        """A new stored tensor with a fresh name: the signs of another one, each 1, -1 or 0, in its type."""
+        name = self.fresh(hint)
+        made = self._derived(tensor, lambda source: signs_of(source, name))
+        return made or self.stored(name, np.sign(tensor.values))
+
+    def _derived(self, tensor: Constant, derive: Callable[[TensorProto], TensorProto | None]) -> Constant | None:
+        """What is derived from the reference that a stored tensor is; None where it is none, or where it is stored."""
+        source = tensor.reference
+        if self.scratch is None or not self.scratch.derives or source is None:
+            return None
+        made = derive(source)
+        return None if made is None else Constant(made.name, Unread(made), made)
 
     def stored(self, name: str, values: Array) -> Constant:
         """A stored tensor of a name that is the caller's business, its values where the graph keeps large ones."""

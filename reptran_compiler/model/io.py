@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import stat
 import sys
@@ -16,6 +17,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from reptran_compiler.errors import BadInput
 from reptran_compiler.model.protos import stated_bytes
 from reptran_compiler.model.referred import array_of, byte_count, can_refer, refer
+from reptran_compiler.model.wire import skeleton
 
 #: What names a standard stream instead of a file.
 STREAM = "-"
@@ -58,7 +60,7 @@ def read_model(path: str | os.PathLike[str], *, refer_above: int | None = None) 
 
     Args:
         path: the file.
-        refer_above: how many bytes of external data to embed at most; of more, the larger tensors are left where
+        refer_above: how many bytes of tensors to hold in memory at most; of more, the larger tensors are left where
             they are and referred to (`model.referred`). None to embed all.
 
     Raises:
@@ -75,6 +77,10 @@ def read_model(path: str | os.PathLike[str], *, refer_above: int | None = None) 
             raise ModelFileError(f"cannot read {name}: it is a device")
         if kind.st_size > _LARGEST_FILE:
             raise ModelFileError(f"{name} is no ONNX model: none has more than {_LARGEST_FILE:,} bytes")
+        if refer_above is not None and stat.S_ISREG(kind.st_mode) and kind.st_size > refer_above:
+            source = _referring(name, Path(name).resolve(), refer_above)
+            if source is not None:
+                return source
         payload = Path(name).read_bytes()
     except (OSError, ValueError) as error:
         raise ModelFileError(f"cannot read {name}: {why(error)}") from None
@@ -128,6 +134,28 @@ def all_tensors(model: ModelProto) -> Iterator[TensorProto]:
             inner += [attribute.g] if attribute.HasField("g") else []
             inner += attribute.graphs
         stack += reversed(inner)
+
+
+def _referring(name: str, place: Path, refer_above: int) -> Source | None:
+    """A source whose larger tensors are referred to in the model's own file; None where it has no many such, or has
+    to be read as a whole."""
+    with place.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        with memoryview(mapped) as data:
+            found = skeleton(data)
+            if found is None or sum(length for _, length in found.places.values()) <= refer_above:
+                return None
+            model = found.model
+            tensors = {index: model.graph.initializer[index] for index in found.places}
+            if not all(can_refer(tensors[index], length) for index, (_, length) in found.places.items()):
+                return None
+            if any(tensor.data_location == TensorProto.EXTERNAL for tensor in all_tensors(model)):
+                return None
+            digest = hashlib.sha256(data).hexdigest()
+    for index, (offset, length) in found.places.items():
+        refer(tensors[index], place, offset, length)
+    if not model.ir_version or not model.HasField("graph"):
+        return None
+    return Source(model, name, digest, Path(name).parent, (place,))
 
 
 def _source(payload: bytes, called: str, name: str, path: Path | None, refer_above: int | None) -> Source:

@@ -1,15 +1,18 @@
 """Large weights by reference: tensors of models in memory whose data stays in a file, and is mapped where it is read.
 
-A referred tensor is one with external data at an absolute path, which no file that is read may have. Copies of models
-that hold such tensors share their data. This is for the compiler's own use: what leaves it is embedded, or written.
+A referred tensor is one with external data at an absolute path, which no file that is read may have. It may be
+another arrangement of that data, or the signs of it, which are computed where they are read. Copies of models that hold
+such tensors share their data. This is for the compiler's own use: what leaves it is embedded, or written.
 """
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +28,20 @@ Array = NDArray[Any]
 
 #: Models with more bytes of tensors than this are held by reference.
 LARGE_MODEL = 500_000_000
+#: As `LARGE_MODEL`, where each tensor is read a few times only: nothing is verified.
+LARGE_UNVERIFIED = 16_000_000
 #: The least number of bytes that a tensor is referred to for.
 LARGE_TENSOR = 1 << 16
 
 _TYPES = "FLOAT DOUBLE FLOAT16 INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 BOOL".split()
 _PLAIN = frozenset(int(TensorProto.DataType.Value(name)) for name in _TYPES)
 _DESCRIPTORS = Path("/proc/self/fd")
+#: How many bytes of a tensor are read or computed at once, about.
+_PIECE = 1 << 22
+#: A multiple of so many bytes is where arrays begin that are given to onnxruntime.
+_ALIGNMENT = 64
+#: What is done with the data that a tensor refers to, as entries of its external data: [reshape, order]; a sign.
+_MOVE, _SIGNS = "move", "signs"
 
 
 class Scratch:
@@ -38,12 +49,15 @@ class Scratch:
 
     Args:
         folder: where it is; the system's folder for temporary files when absent.
+        derives: whether arrangements and signs of referred tensors are computed wherever they are read, rather than
+            stored: for what is read once.
 
     Raises:
         BadInput: it cannot be made.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, derives: bool = False) -> None:
+        self.derives = derives
         # A file without a name is reached through the process' descriptors, where the system lists them.
         nameless = _DESCRIPTORS.is_dir()
         make = tempfile.TemporaryFile if nameless else tempfile.NamedTemporaryFile
@@ -101,6 +115,20 @@ class Scratch:
         return tensor
 
 
+@dataclass(frozen=True)
+class Move:
+    """Another arrangement of an array: `values.reshape(reshape).transpose(order).reshape(shape)`."""
+
+    reshape: tuple[int, ...]
+    order: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    def apply(self, values: Array) -> Array:
+        """An array in this arrangement: a view of the given one where that can be."""
+        moved: Array = values.reshape(self.reshape).transpose(self.order).reshape(self.shape)
+        return moved
+
+
 def refer(tensor: TensorProto, path: Path, offset: int, length: int) -> None:
     """Let a tensor refer to bytes of a file.
 
@@ -141,10 +169,132 @@ def array_of(tensor: TensorProto) -> Array:
         if tensor.data_location == TensorProto.EXTERNAL:
             raise ValueError(f"the external data of tensor {tensor.name!r} was not loaded")
         return numpy_helper.to_array(tensor)
-    dtype = element_dtype(tensor.data_type)
-    offset = int(_entry(tensor, "offset"))
-    values = np.memmap(_entry(tensor, "location"), dtype, "r", offset, tuple(tensor.dims)).view(np.ndarray)
-    return values if values.flags.aligned else values.copy()
+    values = _arranged(tensor)
+    if is_signs(tensor):
+        values = np.sign(values)
+    values = np.require(values, requirements=["C"]).reshape(tuple(tensor.dims))
+    if values.ctypes.data % _ALIGNMENT:
+        values = aligned(values)
+    values.flags.writeable = False
+    read_only: Array = values.view()  # which cannot be made writeable
+    return read_only
+
+
+def aligned(values: Array) -> Array:
+    """A copy of an array that begins where onnxruntime's own tensors may: sums add up the same terms first."""
+    room = np.empty(values.nbytes + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    made: Array = room[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    made[...] = values
+    return made
+
+
+def pieces_of(tensor: TensorProto) -> Iterator[memoryview]:
+    """The raw data of a tensor, in pieces; of a referred one they are read, or computed, one at a time.
+
+    Raises:
+        OSError: the file that it refers to is gone.
+    """
+    if not is_referred(tensor):
+        yield memoryview(tensor.raw_data)
+        return
+    for block in blocks_of(tensor):
+        yield np.require(block, requirements=["C"]).reshape(-1).view(np.uint8).data
+
+
+def rows_of(tensor: TensorProto, block: slice) -> Array:
+    """Some entries along the first axis of a referred tensor, read-only.
+
+    Raises:
+        OSError: the file that it refers to is gone.
+    """
+    if _entry(tensor, _MOVE):
+        return array_of(tensor)[block]
+    values = np.require(_arranged(tensor)[block], requirements=["A"])
+    return np.sign(values) if is_signs(tensor) else values
+
+
+def blocks_of(tensor: TensorProto) -> Iterator[Array]:
+    """The values of a referred tensor in blocks, which are the tensor one behind the other.
+
+    Raises:
+        OSError: the file that it refers to is gone.
+    """
+    signs = is_signs(tensor)
+    for block in _blocks(_arranged(tensor)):
+        yield np.sign(block) if signs else block
+
+
+def zeros_of(tensor: TensorProto) -> int:
+    """How many values of a referred tensor are 0. Its signs are 0 where it is."""
+    return sum(int(np.count_nonzero(block == 0)) for block in _blocks(_arranged(tensor)))
+
+
+def is_signs(tensor: TensorProto) -> bool:
+    """Whether a tensor refers to signs of data, so that its values are known to be 1, -1 and 0."""
+    return bool(_entry(tensor, _SIGNS))
+
+
+def moved(tensor: TensorProto, name: str, move: Move) -> TensorProto | None:
+    """A tensor that refers to the data of another one in another arrangement; None where that has one already."""
+    if not is_referred(tensor) or _entry(tensor, _MOVE):
+        return None
+    made = _again(tensor, name, move.shape)
+    made.external_data.add(key=_MOVE, value=json.dumps([move.reshape, move.order]))
+    return made
+
+
+def signs_of(tensor: TensorProto, name: str) -> TensorProto | None:
+    """A tensor that refers to the signs of another one's data, each 1, -1 or 0; None where nothing is referred to."""
+    if not is_referred(tensor):
+        return None
+    made = _again(tensor, name, tensor.dims)
+    if not is_signs(tensor):
+        made.external_data.add(key=_SIGNS, value="1")
+    return made
+
+
+def are_signs_of(signs: TensorProto, tensor: TensorProto) -> bool:
+    """Whether a tensor is known to be the signs of another one, without a look at the data."""
+    made = signs_of(tensor, signs.name)
+    return made is not None and made == signs
+
+
+def is_moved(moved_one: TensorProto, tensor: TensorProto, move: Move) -> bool:
+    """Whether a tensor is known to be another one in another arrangement, without a look at the data."""
+    made = moved(tensor, moved_one.name, move)
+    return made is not None and made == moved_one
+
+
+def _again(tensor: TensorProto, name: str, dims: Sequence[int]) -> TensorProto:
+    made = TensorProto(name=name, data_type=tensor.data_type, dims=dims, data_location=TensorProto.EXTERNAL)
+    made.external_data.extend(tensor.external_data)
+    return made
+
+
+def _arranged(tensor: TensorProto) -> Array:
+    """The data that a tensor refers to, mapped, in its arrangement, which need not be contiguous or aligned."""
+    dtype, dims = element_dtype(tensor.data_type), tuple(tensor.dims)
+    move = _entry(tensor, _MOVE)
+    shape, order = json.loads(move) if move else (dims, range(len(dims)))
+    mapped = np.memmap(_entry(tensor, "location"), dtype, "r", int(_entry(tensor, "offset")), tuple(shape))
+    arranged: Array = mapped.view(np.ndarray).transpose(order)
+    return arranged
+
+
+def _blocks(values: Array) -> Iterator[Array]:
+    """Parts of an array, of some `_PIECE` bytes, which are the array one behind the other."""
+    axis, rest = values.ndim, values.itemsize
+    while axis and rest * values.shape[axis - 1] <= _PIECE:
+        axis -= 1
+        rest *= values.shape[axis]
+    if not axis:
+        yield values
+        return
+    step = max(1, _PIECE // rest)
+    for place in np.ndindex(values.shape[: axis - 1]):
+        for start in range(0, values.shape[axis - 1], step):
+            yield values[place + (slice(start, start + step),)]  # noqa: RUF005 - for Python 3.10
 
 
 def referred(model: ModelProto) -> Iterator[TensorProto]:
@@ -159,7 +309,7 @@ def embedded(model: ModelProto) -> ModelProto:
     whole = ModelProto()
     whole.CopyFrom(model)
     for tensor in list(referred(whole)):
-        data = array_of(tensor).tobytes()
+        data = b"".join(pieces_of(tensor))
         del tensor.external_data[:]
         tensor.ClearField("data_location")
         tensor.raw_data = data

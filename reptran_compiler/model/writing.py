@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ from onnx import ModelProto
 from reptran_compiler.model.external import data_file, data_files, remove_unused, store, without_data
 from reptran_compiler.model.io import EMBEDDED_LIMIT, STREAM, ModelFileError, tensor_bytes, why
 from reptran_compiler.model.parts import Part, alone, settle_folder
-from reptran_compiler.model.referred import embedded
+from reptran_compiler.model.referred import referred
+from reptran_compiler.model.wire import serialised
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,16 @@ class Writing:
 
     def add(self, payload: bytes, path: str | os.PathLike[str], *, is_model: bool = False) -> None:
         """Add bytes for a file, or for standard output where `path` is "-"; those of a model appear last."""
+        self._add((payload,), path, is_model)
+
+    def _add(self, pieces: Iterable[bytes | memoryview], path: str | os.PathLike[str], is_model: bool) -> None:
         name = os.fspath(path)
         place = Path(name).resolve()
         if is_stream(name):
-            self._direct.append((name, payload))
+            self._direct.append((name, b"".join(pieces)))
             return
         try:
-            self._files.append(_File(self._written(payload, place), place, is_model))
+            self._files.append(_File(self._written(pieces, place), place, is_model))
         except OSError as error:
             raise ModelFileError(f"cannot write {name}: {why(error)}") from None
 
@@ -82,7 +86,7 @@ class Writing:
         """
         name = os.fspath(path)
         if not external and tensor_bytes(model) <= self._limit:
-            self.add(_serialised(embedded(model)), name, is_model=True)
+            self._add(serialised(model) if any(referred(model)) else (_serialised(model),), name, True)
             return
         check_room_beside(name)
         place = Path(name).resolve()
@@ -92,7 +96,7 @@ class Writing:
             part.settle()
             weights = data_file(place, stored.digest)
             light = _serialised(without_data(model, stored, weights.name))
-            self._files.append(_File(self._written(light, place), place, True, (part, weights)))
+            self._files.append(_File(self._written((light,), place), place, True, (part, weights)))
         except OSError as error:
             raise ModelFileError(f"cannot write {name}: {why(error)}") from None
 
@@ -122,9 +126,9 @@ class Writing:
         self._parts.append(part)
         return part
 
-    def _written(self, payload: bytes, place: Path) -> Part:
+    def _written(self, pieces: Iterable[bytes | memoryview], place: Path) -> Part:
         part = self._begun(place)
-        part.begin().write(payload)
+        part.begin().writelines(pieces)
         part.settle()
         return part
 

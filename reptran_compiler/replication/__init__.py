@@ -16,7 +16,7 @@ from reptran_compiler.replication.copies import (
 )
 from reptran_compiler.replication.effects import averages, replicates
 from reptran_compiler.replication.facts import WideFacts, as_ints
-from reptran_compiler.replication.layers import Layers, few_zeros
+from reptran_compiler.replication.layers import Layers, are_few, few_zeros, holds_signs
 from reptran_compiler.replication.roles import Roles, find_roles
 from reptran_compiler.replication.state import Distinct, Wide
 
@@ -33,12 +33,14 @@ __all__ = [
     "Wide",
     "WideFacts",
     "again",
+    "are_few",
     "as_ints",
     "averages",
     "binarised",
     "broadcasting",
     "few_zeros",
     "groups",
+    "holds_signs",
     "find_roles",
     "is_sign",
     "per_channel",

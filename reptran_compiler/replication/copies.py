@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
+from reptran_compiler.model.referred import Move
 from reptran_compiler.replication.binarisation import binarised
 from reptran_compiler.replication.facts import WideFacts, as_ints
 from reptran_compiler.replication.roles import Roles, find_roles, stem_end
@@ -64,6 +65,11 @@ class WeightMove:
     reshape: tuple[int, ...]
     order: tuple[int, ...]
     shape: tuple[int, ...]
+
+    @property
+    def arrangement(self) -> Move:
+        """What it does to an array."""
+        return Move(self.reshape, self.order, self.shape)
 
 
 @dataclass
@@ -224,6 +230,13 @@ class Copies:
         key = (id(tensor), *what)
         if key not in self._made:
             self._made[key] = (tensor, g.constant(f"{tensor.name}/{suffix}", values))
+        return self._made[key][1]
+
+    def moved(self, g: Graph, tensor: Constant, move: WeightMove) -> Constant:
+        """A constant that is another one rearranged, the same each time that it is rearranged in the same way."""
+        key = (id(tensor), "move", move.arrangement)
+        if key not in self._made:
+            self._made[key] = (tensor, g.rearranged(f"{tensor.name}/rep", tensor, move.arrangement))
         return self._made[key][1]
 
     def repeated(self, g: Graph, tensor: Tensor, axis: int, outer: int = 1) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable
+from reptran_compiler.model.referred import blocks_of, zeros_of
 from reptran_compiler.model.symbolic import Dimension, Symbols, constant_values
 from reptran_compiler.replication.binarisation import binarised, is_sign
 from reptran_compiler.replication.roles import Roles, find_roles
@@ -113,9 +115,7 @@ class Layers:
         if position is None or not self.roles.is_inner(node) or not self.reads_binary(node):
             return False
         weight = node.inputs[position]
-        return binarised(weight) is not None or (
-            isinstance(weight, Constant) and bool(np.isin(weight.values, (-1, 0, 1)).all()) and few_zeros(weight.values)
-        )
+        return binarised(weight) is not None or (isinstance(weight, Constant) and holds_signs(weight))
 
     def reads_binary(self, node: Node) -> bool:
         """Whether all that a layer reads are binarisations of values of both signs."""
@@ -125,9 +125,26 @@ class Layers:
         return position is not None and node.inputs[1 - position].name in self._binary
 
 
-def few_zeros(weight: Array) -> bool:
+def few_zeros(weight: Array | Constant) -> bool:
     """Whether no more weights are 0 than a binary layer has by accident (THEORY rule 3): others are ternary."""
-    return int(np.count_nonzero(weight == 0)) <= max(_ZERO_COUNT, _ZERO_SHARE * weight.size)
+    referred = weight.reference if isinstance(weight, Constant) else None
+    if referred is not None:
+        return are_few(zeros_of(referred), math.prod(referred.dims))
+    values = weight.values if isinstance(weight, Constant) else weight
+    return are_few(int(np.count_nonzero(values == 0)), values.size)
+
+
+def holds_signs(weight: Constant) -> bool:
+    """Whether stored weights are 1, -1, and 0 by accident."""
+    referred = weight.reference
+    values = [weight.values] if referred is None else blocks_of(referred)
+    signs = weight.are_signs or all(bool(np.isin(block, (-1, 0, 1)).all()) for block in values)
+    return signs and few_zeros(weight)
+
+
+def are_few(zeros: int, size: int) -> bool:
+    """Whether so many zeros among so many weights are no more than a binary layer has by accident."""
+    return zeros <= max(_ZERO_COUNT, _ZERO_SHARE * size)
 
 
 def _binary_maps(g: Graph) -> set[str]:

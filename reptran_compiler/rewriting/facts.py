@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from onnx import FunctionProto
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
-from reptran_compiler.rewriting.region import extract
+from reptran_compiler.model.referred import aligned
+from reptran_compiler.rewriting.region import Region, extract, makers
+from reptran_compiler.rewriting.rows import blocks, in_rows
 from reptran_compiler.runtime import RuntimeFailure, TensorFact
 
 Array = NDArray[Any]
@@ -28,6 +30,8 @@ RANDOM = frozenset(
 _KEEPS_UNIFORM = frozenset("Expand Reshape Unsqueeze Squeeze Identity Transpose Tile Flatten".split())
 #: How many elements of tensors are computed together at most.
 _TOGETHER = 1 << 26
+#: The least number of elements of tensors that are computed in blocks of rows.
+_LARGE = 1 << 18
 _ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     "Neg": np.negative,
     "Add": np.add,
@@ -61,6 +65,7 @@ class Facts:
         self._looked = False
         self._constant: dict[int, tuple[Tensor, bool]] = {}
         self._values: dict[int, tuple[Tensor, Constant]] = {}
+        self._regions: dict[tuple[Any, ...], Region] = {}
 
     def refresh(self) -> None:
         """The graph has changed: what was no constant may be one now."""
@@ -144,6 +149,33 @@ class Facts:
                 self._evaluate([tensor])
         return self._values[id(tensor)][1].values
 
+    def rows(self, tensor: Tensor) -> Iterator[Array]:
+        """The value of a tensor that `constant` is true of, in blocks of rows: of entries along its first axis.
+
+        A large one that is computed row by row is never held whole. Tensors of one shape come in the same blocks.
+
+        Raises:
+            RuntimeFailure: onnxruntime cannot compute it.
+        """
+        shape = self.source(tensor).shape
+        by_row = None
+        if _is_large(shape) and not isinstance(tensor, Constant) and id(tensor) not in self._values:
+            by_row = in_rows(makers(tensor), tensor, lambda each: self.source(each).shape, self.value)
+        value = None if isinstance(tensor, Constant) or by_row is not None else self.value(tensor)
+        for block in blocks(shape):
+            if by_row is not None:
+                yield by_row.compute(block, self._reduced)
+            else:
+                yield tensor.rows(block) if isinstance(tensor, Constant) else np.asarray(value)[block]
+
+    def _reduced(self, node: Node, values: Array) -> Array:
+        """What an operator that reduces gives for an array in the place of what it reads first."""
+        (made,), read = node.outputs, node.inputs[0]
+        region = extract(self.graph, [made], lambda each: each is read, fed=lambda each: each is read)
+        # One session for all that reduce alike.
+        shared = self._regions.setdefault((region.key, values.dtype, values.ndim), region)
+        return shared.run({id(each): aligned(values) for each in shared.inputs.values()})[0]
+
     def uniform(self, tensor: Tensor) -> float | None:
         """The number that every element of a tensor is, whatever its shape; None where that is not certain."""
         if isinstance(tensor, Constant) or self.constant(tensor):
@@ -194,7 +226,9 @@ class Facts:
         found: dict[int, Tensor] = {id(tensor): tensor}
         for weight in (each for node in self.graph.nodes if (each := _weight(node)) is not None):
             known = isinstance(weight, Constant) or id(weight) in self._values or id(weight) in found
-            if not known and self.constant(weight) and (size := math.prod(self.source(weight).shape)) <= room:
+            if known or not self.constant(weight) or _is_large(shape := self.source(weight).shape):
+                continue
+            if (size := math.prod(shape)) <= room:
                 found[id(weight)] = weight
                 room -= size
         return list(found.values())[1:]
@@ -219,6 +253,11 @@ def _stored_inside(functions: Iterable[FunctionProto], domain: str, name: str) -
     return all(node.op_type not in RANDOM for node in found.node) and all(
         _stored_inside(functions, node.domain, node.op_type) for node in inner
     )
+
+
+def _is_large(shape: tuple[int, ...]) -> bool:
+    """Whether a tensor is one to be computed in blocks of rows, where that can be."""
+    return math.prod(shape) >= _LARGE
 
 
 def _weight(node: Node) -> Tensor | None:

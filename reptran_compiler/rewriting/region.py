@@ -87,7 +87,12 @@ class Region:
             self.model.graph.input.append(helper.make_tensor_value_info(name, kind, shape))
 
 
-def extract(graph: Graph, outputs: Sequence[Tensor], stop: Callable[[Tensor], bool]) -> Region:
+def extract(
+    graph: Graph,
+    outputs: Sequence[Tensor],
+    stop: Callable[[Tensor], bool],
+    fed: Callable[[Constant], bool] = lambda tensor: False,
+) -> Region:
     """The part of a graph that computes some tensors.
 
     Args:
@@ -95,6 +100,7 @@ def extract(graph: Graph, outputs: Sequence[Tensor], stop: Callable[[Tensor], bo
         outputs: the tensors.
         stop: whether a variable tensor is an input of the part. Graph inputs, and what only a Shape reads,
             always are.
+        fed: whether a stored tensor is an input of the part.
     """
     order, cut = _walk(outputs, stop)
     computed = {id(tensor) for node in order for tensor in node.outputs}
@@ -110,7 +116,7 @@ def extract(graph: Graph, outputs: Sequence[Tensor], stop: Callable[[Tensor], bo
             return ""
         if id(tensor) not in names:
             names[id(tensor)] = tensor.name if keep else f"t{len(names)}"
-            if isinstance(tensor, Constant):
+            if isinstance(tensor, Constant) and not fed(tensor):
                 model.graph.initializer.append(tensor_proto(tensor, names[id(tensor)]))
             elif id(tensor) in cut or id(tensor) not in computed:
                 inputs[names[id(tensor)]] = tensor
@@ -131,6 +137,11 @@ def extract(graph: Graph, outputs: Sequence[Tensor], stop: Callable[[Tensor], bo
         model.graph.node.append(helper.make_node("Identity", [name_of(tensor)], [ends[-1]]))
         model.graph.output.append(ValueInfoProto(name=ends[-1]))
     return Region(model, inputs, tuple(ends))
+
+
+def makers(tensor: Tensor) -> list[Node]:
+    """The nodes that compute a tensor from stored tensors and graph inputs, makers before readers."""
+    return _walk([tensor], lambda each: False)[0]
 
 
 def fingerprint(graph: Graph) -> bytes:

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
-from reptran_compiler.model.protos import element_dtype
+from reptran_compiler.model.protos import copy_fields, element_dtype
 from reptran_compiler.model.referred import byte_count
+from reptran_compiler.model.subgraphs import captured
 from reptran_compiler.model.symbolic import Dimension, Symbols
 from reptran_compiler.runtime.session import RuntimeFailure, Session, element_type
 
 _SMALL_BYTES = 1024
+#: Integers of which tensors of fewer axes consist count as sizes.
+_RANK_OF_SIZES = 2
 
 #: Words in the names of operators that read or make something else than plain tensors.
 _NO_TENSORS = ("Sequence", "Optional", "ZipMap")
@@ -175,11 +178,43 @@ def integer_values(model: ModelProto, feeds: Mapping[str, NDArray[Any]], symbols
         if values is not None:
             found[name] = np.asarray(values, np.int64).astype(symbols.dtypes[name]).reshape(elements.shape)
     # Behind an operator that symbols do not follow a run tells: it sees the same shapes, whatever the data.
-    missing = [name for name in _shaped(model) if name not in found]
+    missing = [name for name in _shaped(model) if name not in found and _may_be_sizes(name, symbols)]
     if missing:
-        values_seen = probe(model, feeds, values=missing)[1]
-        found |= {name: array for name, array in values_seen.items() if array.dtype.kind in "iu" and array.ndim < 2}
+        session = Session(_part(model, missing, found), outputs=missing)
+        values_seen = session.run(feeds, missing)
+        found |= {name: array for name, array in values_seen.items() if _are_sizes(array)}
     return found
+
+
+def _may_be_sizes(name: str, symbols: Symbols) -> bool:
+    """Whether a tensor may be one of few integers, as far as symbols tell its type and shape."""
+    dtype, shape = symbols.dtypes.get(name), symbols.shapes.get(name)
+    return (dtype is None or dtype.kind in "iu") and (shape is None or len(shape) < _RANK_OF_SIZES)
+
+
+def _are_sizes(found: object) -> bool:
+    """Whether what a run gave (a tensor, or a sequence) is an array of integers in at most one row."""
+    return isinstance(found, np.ndarray) and found.dtype.kind in "iu" and found.ndim < _RANK_OF_SIZES
+
+
+def _part(model: ModelProto, names: Sequence[str], known: Mapping[str, NDArray[Any]]) -> ModelProto:
+    """What computes some tensors from a model's inputs, stored tensors and tensors of known value; the model's own
+    outputs are left out."""
+    part = ModelProto()
+    copy_fields(model, part, without=("graph",))
+    copy_fields(model.graph, part.graph, without=("node", "initializer", "output", "value_info"))
+    wanted, nodes = set(names), []
+    for node in reversed(model.graph.node):
+        if any(name in wanted for name in node.output):
+            nodes.append(node)
+            wanted.update(name for name in (*node.input, *captured(node)) if name not in known)
+    part.graph.node.extend(reversed(nodes))
+    part.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in wanted)
+    made = {name for node in nodes for name in node.output}
+    read = {name for node in nodes for name in (*node.input, *captured(node))}
+    given = (name for name in known if name in read and name not in made)
+    part.graph.initializer.extend(numpy_helper.from_array(known[name], name) for name in given)
+    return part
 
 
 def _shaped(model: ModelProto) -> list[str]:

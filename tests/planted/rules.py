@@ -23,7 +23,7 @@ from reptran_passes.carry_reshape import widened_target
 
 from reptran_compiler import pipeline
 from reptran_compiler.model import Constant, Graph, Node, Tensor
-from reptran_compiler.replication import Copies, Wide, again, binarised, pointwise, wide_operand
+from reptran_compiler.replication import Copies, WeightMove, Wide, again, binarised, pointwise, wide_operand
 from reptran_compiler.replication.copies import rebuilt
 from reptran_compiler.rewriting import Match, Rule, Tagged
 from tests.planted.breaking import Broken, having, rewriting, rules, together
@@ -82,12 +82,12 @@ def _moved_as_one_group(copies: Copies, layer: Node, stored: Constant) -> Any:
 def moved_values(change: Callable[[Array, int], Array]) -> Broken:
     """Another change to what is moved."""
 
-    def stored(self: Copies, g: Graph, tensor: Constant, what: Any, values: Array, suffix: str) -> Constant:
-        if what[0] == "move":
-            values = np.ascontiguousarray(change(values.copy(), self.beta)).astype(values.dtype)
-        return _STORED(self, g, tensor, what, values, suffix)
+    def moved(self: Copies, g: Graph, tensor: Constant, move: WeightMove) -> Constant:
+        values = np.array(move.arrangement.apply(tensor.values), order="C")
+        values = np.ascontiguousarray(change(values, self.beta)).astype(values.dtype)
+        return _STORED(self, g, tensor, ("move", move.arrangement), values, "rep")
 
-    return having(Copies, "stored", stored)
+    return having(Copies, "moved", moved)
 
 
 def widened(change: Callable[[Array, int, int], Array]) -> Broken:

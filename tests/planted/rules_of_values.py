@@ -104,21 +104,21 @@ _STRAIGHT = straight_through._binarisation
 _MAGNITUDES = factor_weights.magnitudes
 
 
-def _neighbours_magnitudes(weight: Array, axis: int) -> Array | None:
-    found = _MAGNITUDES(weight, axis)
+def _neighbours_magnitudes(weights: Array) -> Array | None:
+    found = _MAGNITUDES(weights)
     return None if found is None else np.roll(found, 1)
 
 
-def _no_magnitudes(weight: Array, axis: int) -> Array | None:
-    found = _MAGNITUDES(weight, axis)
+def _no_magnitudes(weights: Array) -> Array | None:
+    found = _MAGNITUDES(weights)
     return None if found is None else np.ones_like(found)
 
 
 _SIGNS = factor_weights._signs
 
 
-def _negated_signs(facts: Any, g: Graph, tensor: Tensor, weight: Array) -> Tensor:
-    return g.constant(f"{tensor.name}/sign", -np.sign(weight))
+def _negated_signs(facts: Any, g: Graph, tensor: Tensor, form: factor_weights.BinaryForm) -> Tensor:
+    return g.constant(f"{tensor.name}/sign", -np.sign(facts.value(tensor)))
 
 
 def _no_bias(m: Match, g: Graph, out: Tensor) -> Tensor:
