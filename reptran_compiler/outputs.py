@@ -103,6 +103,7 @@ class Outputs:
             if self.target is not None:
                 files.add_model(model, self.target, external=self.external_data)
             self._add_texts(files, map_text, report_text)
+            source.require_unchanged()
             files.commit()
 
     def write_unchanged(self, source: Source, map_text: str, report_text: str) -> None:
@@ -114,6 +115,7 @@ class Outputs:
                 apart = self.external_data or (len(source.files) > 1 and not is_stream(self.target))
                 files.add_model(source.model, self.target, external=apart)
             self._add_texts(files, map_text, report_text)
+            source.require_unchanged()
             files.commit()
 
     def write_report(self, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import replace
 from functools import partial
@@ -209,3 +210,22 @@ def test_data_that_does_not_fit_its_shape_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(BadInput, match="classifier"):
         compiled(tmp_path / "in.onnx", tmp_path)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_file_that_changes_while_it_is_compiled_is_refused(path: Path, tmp_path: Path, verify: bool) -> None:
+    """Its tensors are read as they are needed: a result would be of both the old file and the new one."""
+    place = tmp_path / "in" / "in.onnx"
+    shutil.copytree(path.parent, place.parent)
+    weights = max(place.parent.iterdir(), key=lambda each: each.stat().st_size)
+
+    def step(what: str, done: int, total: int | None) -> None:
+        if what != "reading":
+            with weights.open("r+b") as file:
+                file.seek(weights.stat().st_size - 8)
+                file.write(bytes(8))
+
+    (tmp_path / "out").mkdir()
+    with pytest.raises(BadInput, match="was changed while it was read"):
+        compiled(place, tmp_path / "out", step=step, verify=verify)
+    assert not files(tmp_path / "out")

@@ -43,6 +43,7 @@ class Source:
         folder: the file's folder; None for standard input and for models that never were a file.
         files: every file that was read, resolved.
         payload: the file's bytes where all data is embedded in them, else None.
+        stamps: what tells whether the files that tensors are referred to in are as they were.
     """
 
     model: ModelProto
@@ -51,6 +52,23 @@ class Source:
     folder: Path | None = None
     files: tuple[Path, ...] = ()
     payload: bytes | None = None
+    stamps: tuple[tuple[Path, tuple[int, ...]], ...] = ()
+
+    def require_unchanged(self) -> None:
+        """See that the files that tensors are read from as they are needed have not changed meanwhile.
+
+        Raises:
+            ModelFileError: one has.
+        """
+        for place, stamp in self.stamps:
+            if not place.exists() or _stamp(place) != stamp:
+                raise ModelFileError(f"{place} was changed while it was read; nothing was written, compile it again")
+
+
+def _stamp(place: Path) -> tuple[int, ...]:
+    """What changes with a file's content: which file it is, its size, and when it was written."""
+    status = place.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def read_model(path: str | os.PathLike[str], *, refer_above: int | None = None) -> Source:
@@ -139,6 +157,7 @@ def all_tensors(model: ModelProto) -> Iterator[TensorProto]:
 def _referring(name: str, place: Path, refer_above: int) -> Source | None:
     """A source whose larger tensors are referred to in the model's own file; None where it has no many such, or has
     to be read as a whole."""
+    stamp = _stamp(place)
     with place.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         with memoryview(mapped) as data:
             found = skeleton(data)
@@ -155,7 +174,7 @@ def _referring(name: str, place: Path, refer_above: int) -> Source | None:
         refer(tensors[index], place, offset, length)
     if not model.ir_version or not model.HasField("graph"):
         return None
-    return Source(model, name, digest, Path(name).parent, (place,))
+    return Source(model, name, digest, Path(name).parent, (place,), stamps=((place, stamp),))
 
 
 def _source(payload: bytes, called: str, name: str, path: Path | None, refer_above: int | None) -> Source:
@@ -180,6 +199,7 @@ def _source(payload: bytes, called: str, name: str, path: Path | None, refer_abo
             )
         lying.append((tensor, _lying(tensor, _external_place(tensor, path), called)))
     refers = refer_above is not None and sum(data.length for _, data in lying) > refer_above
+    stamps = {data.place: _stamp(data.place) for _, data in lying} if refers else {}
     stored = {id(tensor) for tensor in model.graph.initializer}
     for tensor, data in lying:
         if refers and id(tensor) in stored and can_refer(tensor, data.length):
@@ -192,7 +212,9 @@ def _source(payload: bytes, called: str, name: str, path: Path | None, refer_abo
             files.append(data.place)
     embedded = len(files) <= 1
     folder = None if path is None else path.parent
-    return Source(model, name, digest.hexdigest(), folder, tuple(files), payload if embedded else None)
+    return Source(
+        model, name, digest.hexdigest(), folder, tuple(files), payload if embedded else None, tuple(stamps.items())
+    )
 
 
 def _external_place(tensor: TensorProto, path: Path) -> Path:
