@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from heapq import heapify, heappop, heappush
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,26 @@ from reptran_compiler.model.subgraphs import captured
 
 Array = NDArray[Any]
 
+_NOTHING: Mapping[str, None] = MappingProxyType({})
+
+
+class _Links(SynchronizedList):  # type: ignore[misc]
+    """What an operator or a tensor is linked with: each of these is linked back, in its list called `field_name`."""
+
+    def __init__(self, owner: Any, back: str, initial: Sequence[Any] = ()) -> None:
+        self.parent_obj, self.field_name = owner, back
+        if initial:
+            list.extend(self, initial)
+            for each in initial:
+                list.append(each.__dict__[back], owner)
+
+    def clear(self) -> None:
+        """Become empty; the other sides forget the owner."""
+        back, owner = self.field_name, self.parent_obj
+        for each in self:
+            list.remove(each.__dict__[back], owner)
+        list.clear(self)
+
 
 class Unread(gs.ir.tensor.LazyValues):  # type: ignore[misc]
     """The values of a stored tensor, not read yet."""
@@ -36,6 +57,14 @@ class Unread(gs.ir.tensor.LazyValues):  # type: ignore[misc]
         return array_of(self.tensor)
 
 
+def _set(self: Any, name: str, value: Any) -> None:
+    """Set an attribute of a tensor or an operator; graphsurgeon's way, which keeps both sides linked, is slow."""
+    if name == "inputs" or name == "outputs":
+        gs.Variable.__setattr__(self, name, value)
+    else:
+        object.__setattr__(self, name, value)
+
+
 class Variable(gs.Variable):  # type: ignore[misc]
     """A tensor that is computed or fed. `inputs` holds its maker (none or one), `outputs` its readers."""
 
@@ -45,10 +74,12 @@ class Variable(gs.Variable):  # type: ignore[misc]
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__
+    __setattr__ = _set
 
     def __init__(self, name: str) -> None:
-        links = {"inputs": _links(self, "outputs"), "outputs": _links(self, "inputs")}
-        self.__dict__.update(links, name=name, dtype=None, shape=None, type="tensor_type")
+        here = self.__dict__
+        here["name"], here["dtype"], here["shape"], here["type"] = name, None, None, "tensor_type"
+        here["inputs"], here["outputs"] = _Links(self, "outputs"), _Links(self, "inputs")
 
 
 class Constant(gs.Constant):  # type: ignore[misc]
@@ -62,10 +93,13 @@ class Constant(gs.Constant):  # type: ignore[misc]
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__
+    __setattr__ = _set
 
     def __init__(self, name: str, values: Array | Unread, source: TensorProto | None = None) -> None:
-        links = {"inputs": _links(self, "outputs"), "outputs": _links(self, "inputs")}
-        self.__dict__.update(links, name=name, _values=values, data_location=None, _export_dtype=None, source=source)
+        here = self.__dict__
+        here["name"], here["_values"], here["source"] = name, values, source
+        here["data_location"] = here["_export_dtype"] = None
+        here["inputs"], here["outputs"] = _Links(self, "outputs"), _Links(self, "inputs")
 
     @property
     def values(self) -> Array:
@@ -87,13 +121,16 @@ class Node(gs.Node):  # type: ignore[misc]
     """An operator.
 
     Attributes:
+        op_type: the operator type, with its domain in front where that is not ONNX' own.
         source: the node of the file that it stems from: its metadata goes along with it.
         gone: whether it was taken out of its graph.
     """
 
     op: str
+    op_type: str
     name: str
     attrs: dict[str, Any]
+    domain: str | None
     inputs: list[Tensor]
     outputs: list[Variable]
 
@@ -110,18 +147,22 @@ class Node(gs.Node):  # type: ignore[misc]
         domain: str | None = None,
         source: NodeProto | None = None,
     ) -> None:
-        self.__dict__.update(op=op, name=name, attrs=attrs, domain=domain, source=source, gone=False)
-        self.__dict__.update(inputs=_links(self, "outputs", inputs), outputs=_links(self, "inputs", outputs))
+        here = self.__dict__
+        here["op"], here["name"], here["attrs"] = op, name, attrs
+        here["op_type"] = op if not domain or domain == "ai.onnx" else f"{domain}.{op}"
+        here["domain"], here["source"], here["gone"] = domain, source, False
+        here["inputs"], here["outputs"] = _Links(self, "outputs", inputs), _Links(self, "inputs", outputs)
 
-    @property
-    def op_type(self) -> str:
-        """The operator type, with its domain in front where that is not ONNX' own."""
-        return self.op if not self.domain or self.domain == "ai.onnx" else f"{self.domain}.{self.op}"
+    def __setattr__(self, name: str, value: Any) -> None:
+        _set(self, name, value)
+        if name == "op" or name == "domain":
+            own = not self.domain or self.domain == "ai.onnx"
+            self.__dict__["op_type"] = self.op if own else f"{self.domain}.{self.op}"
 
     @cached_property
     def captured(self) -> Mapping[str, None]:
         """The names that its subgraphs read, in order, those that they make themselves included."""
-        return {} if self.source is None else dict.fromkeys(captured(self.source))
+        return _NOTHING if self.source is None else dict.fromkeys(captured(self.source)) or _NOTHING
 
     def input(self, position: int) -> Tensor | None:
         """An input, None where it is absent."""
@@ -216,17 +257,16 @@ class Graph:
         Raises:
             TypeError: what it shall read is no tensor.
         """
-        for place, tensor in enumerate(inputs):
-            if tensor is not None and not isinstance(tensor, (Variable, Constant)):
-                hint = "give one of its .outputs" if isinstance(tensor, Node) else "store it with g.constant"
-                raise TypeError(f"operand {place} of {op} is a {type(tensor).__name__}, no tensor: {hint}")
-        again = like is not None and any(each.name == like.name for each in self.beside)
-        hint = like.name if like is not None and not again else self.fresh(like.name if like else name or op)
-        made = [Variable(self.fresh(f"{hint}/out")) for _ in range(outputs)]
-        read = [Variable("") if tensor is None else tensor for tensor in inputs]
-        source = like.source if like is not None else None
-        domain = like.domain if like is not None and like.op == op else None
-        node = Node(op, hint, dict(attrs or {}), read, made, domain=domain, source=source)
+        read = [Variable("") if each is None else _checked(each, op, place) for place, each in enumerate(inputs)]
+        if like is None:
+            label, source, domain = self.fresh(name or op), None, None
+        else:
+            label, source = like.name, like.source
+            domain = like.domain if like.op == op else None
+            if any(each.name == label for each in self.beside):
+                label = self.fresh(label)
+        made = [Variable(self.fresh(f"{label}/out")) for _ in range(outputs)]
+        node = Node(op, label, dict(attrs) if attrs else {}, read, made, domain, source)
         self.beside.append(node)
         return node
 
@@ -242,12 +282,14 @@ class Graph:
         """Make operators part of the graph, and drop all others that stand beside it."""
         kept = list(nodes)
         if self.beside:
-            known = {id(node) for node in kept}
-            for node in self.beside:
-                if id(node) not in known:
-                    _drop(node)
+            if len(kept) < len(self.beside):
+                known = {id(node) for node in kept}
+                for node in self.beside:
+                    if id(node) not in known:
+                        _drop(node)
             self.beside.clear()
-        self.recent.clear()
+        if self.recent:
+            self.recent.clear()
         if kept:
             self.nodes += kept
             self.version += 1
@@ -267,19 +309,26 @@ class Graph:
     def replace(self, old: Tensor, new: Tensor, keep: Iterable[Node] = ()) -> None:
         """Let every reader of `old` but those of `keep` read `new`, which takes over the name and place of `old`."""
         self.redirect(old, new, keep)
-        self.outputs = [new if tensor is old else tensor for tensor in self.outputs]
-        old.name, new.name = new.name, old.name
+        if old in self.outputs:
+            self.outputs = [new if tensor is old else tensor for tensor in self.outputs]
+        old.__dict__["name"], new.__dict__["name"] = new.name, old.name
 
     def redirect(self, old: Tensor, new: Tensor, keep: Iterable[Node] = ()) -> None:
         """Let every reader of `old` but those of `keep` read `new`; both keep their names."""
         self.version += 1
         kept = {id(node) for node in keep}
-        for reader in list(dict.fromkeys(old.outputs)):
-            if id(reader) in kept:
-                continue
+        readers = [reader for reader in old.outputs if id(reader) not in kept]
+        if not readers:
+            return
+        gone = {id(reader) for reader in readers}
+        stay = [reader for reader in old.outputs if id(reader) not in gone]
+        list.clear(old.outputs)
+        list.extend(old.outputs, stay)
+        for reader in dict.fromkeys(readers):
             for position, tensor in enumerate(reader.inputs):
                 if tensor is old:
-                    reader.inputs[position] = new
+                    list.__setitem__(reader.inputs, position, new)
+                    list.append(new.outputs, reader)
 
     def prune(self, node: Node) -> None:
         """Take an operator that nothing reads any more off the tensors that it reads, and so on above it.
@@ -289,17 +338,24 @@ class Graph:
         stack = [node]
         while stack:
             here = stack.pop()
-            if any(tensor.outputs or self.is_output(tensor) for tensor in here.outputs):
+            if self.is_read(here):
                 continue
             above = [tensor.inputs[0] for tensor in here.inputs if tensor.inputs]
             here.inputs.clear()
-            here.gone = True
+            here.__dict__["gone"] = True
             self.version += 1
             stack += above
 
     def is_output(self, tensor: Tensor) -> bool:
         """Whether it is an output of the graph, or read by a subgraph."""
         return tensor in self.outputs or tensor.name in self.pinned
+
+    def is_read(self, node: Node) -> bool:
+        """Whether anything reads an operator: another one, a subgraph, or who runs the graph."""
+        for tensor in node.outputs:
+            if tensor.outputs or tensor in self.outputs or tensor.name in self.pinned:
+                return True
+        return False
 
     def tidy(self) -> None:
         """Drop nodes that no output needs and sort the rest, keeping the order where it is free."""
@@ -312,29 +368,49 @@ class Graph:
             if id(node) in needed:
                 continue
             needed.add(id(node))
-            stack += [t.inputs[0] for t in node.inputs if t.inputs]
-        for node in self.nodes:
-            if id(node) not in needed:
-                _drop(node)
-        self.nodes = self._sorted([node for node in self.nodes if id(node) in needed])
+            for tensor in node.inputs:
+                if tensor.inputs:
+                    stack.append(tensor.inputs[0])
+        if len(needed) < len(self.nodes):
+            for node in self.nodes:
+                if id(node) not in needed:
+                    _drop(node)
+            self.nodes = [node for node in self.nodes if id(node) in needed]
+        self.nodes = self._sorted(self.nodes)
         self.version += 1
 
+    def _pinned(self, nodes: list[Node]) -> dict[str, Node]:
+        """The makers of what subgraphs read."""
+        if not self.pinned:
+            return {}
+        return {t.name: node for node in nodes for t in node.outputs if t.name in self.pinned}
+
+    def _in_order(self, nodes: list[Node]) -> bool:
+        """Whether makers stand before readers."""
+        pinned, seen = self._pinned(nodes), set[int]()
+        for node in nodes:
+            for tensor in node.inputs:
+                if tensor.inputs and id(tensor.inputs[0]) not in seen:
+                    return False
+            if pinned and not all(id(pinned[name]) in seen for name in node.captured if name in pinned):
+                return False
+            seen.add(id(node))
+        return True
+
     def _sorted(self, nodes: list[Node]) -> list[Node]:
+        if self._in_order(nodes):
+            return nodes
         place = {id(node): index for index, node in enumerate(nodes)}
         waiting = [0] * len(nodes)
         behind: list[list[int]] = [[] for _ in nodes]
-        pinned = {t.name: index for index, node in enumerate(nodes) for t in node.outputs if t.name in self.pinned}
-        in_order = True
+        pinned = self._pinned(nodes)
         for index, node in enumerate(nodes):
             makers = {place[id(t.inputs[0])] for t in node.inputs if t.inputs}
             if pinned:
-                makers |= {pinned[name] for name in node.captured if name in pinned}
+                makers |= {place[id(pinned[name])] for name in node.captured if name in pinned}
             waiting[index] = len(makers)
             for maker in makers:
                 behind[maker].append(index)
-                in_order = in_order and maker < index
-        if in_order:
-            return nodes
         ready = [index for index, count in enumerate(waiting) if count == 0]
         heapify(ready)
         order = []
@@ -350,18 +426,16 @@ class Graph:
         return order
 
 
-def _links(owner: Any, back: str, initial: Sequence[Any] = ()) -> SynchronizedList:
-    """A list of what an operator or a tensor is linked with, which is linked back in its list called `back`."""
-    made = SynchronizedList.__new__(SynchronizedList)
-    made.parent_obj, made.field_name = owner, back
-    list.extend(made, initial)
-    for each in initial:
-        list.append(getattr(each, back), owner)
-    return made
-
-
 def _drop(node: Node) -> None:
     """Take an operator off its tensors."""
     node.inputs.clear()
     node.outputs.clear()
-    node.gone = True
+    node.__dict__["gone"] = True
+
+
+def _checked(tensor: Any, op: str, place: int) -> Tensor:
+    """What an operator shall read. Raises `TypeError` where it is no tensor."""
+    if isinstance(tensor, (Variable, Constant)):
+        return tensor
+    hint = "give one of its .outputs" if isinstance(tensor, Node) else "store it with g.constant"
+    raise TypeError(f"operand {place} of {op} is a {type(tensor).__name__}, no tensor: {hint}")
