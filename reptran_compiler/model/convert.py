@@ -72,7 +72,8 @@ def import_model(model: ModelProto, scratch: Scratch | None = None) -> Graph:
             label = _free(label or f"{node.op_type}#{index}", names)
         labels.add(label)
         nodes.append(Node(node.op_type, label, attrs, read, made, domain=node.domain, source=node))
-    pinned = frozenset(name for node in proto.node for name in captured(node) if name in tensors)
+    inner = (node for node in nodes if node.captured)
+    pinned = frozenset(name for node in inner for name in node.captured if name in tensors)
     outputs = [_tensor(tensors, value.name) for value in proto.output]
     copy_fields(proto, shell.graph, without=("node", "initializer"))
     held = pinned | _annotations(proto)
@@ -227,6 +228,11 @@ def _tensor(tensors: dict[str, Tensor], name: str) -> Tensor:
 
 
 def _value(attribute: AttributeProto) -> Any:
+    kind = attribute.type
+    if kind == AttributeProto.INT:
+        return attribute.i
+    if kind == AttributeProto.INTS:
+        return list(attribute.ints)
     value = helper.get_attribute_value(attribute)
     if isinstance(value, TensorProto):
         return numpy_helper.to_array(value)

@@ -280,6 +280,8 @@ class Graph:
 
     def adopt(self, nodes: Iterable[Node]) -> None:
         """Make operators part of the graph, and drop all others that stand beside it."""
+        if not nodes and not self.beside and not self.recent:
+            return
         kept = list(nodes)
         if self.beside:
             if len(kept) < len(self.beside):

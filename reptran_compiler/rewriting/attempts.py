@@ -71,12 +71,15 @@ class Attempts:
             Refused: the rule fails, edits the graph, does not come back, or breaks its declaration.
             CannotContinue: a rule of the compiler says that the model cannot be compiled.
         """
-        found = self._answered(rule, node, self._matched, rule, node)
-        if not isinstance(found, Match):
-            return found
+        attempt: Callable[..., Application | Mismatch] = self._straight
+        found: Any = node
+        if not self._trusted(rule):
+            found, attempt = self.matched(rule, node), self._watched
+            if not isinstance(found, Match):
+                return found  # type: ignore[no-any-return]
         self.graph.adopt(())
         try:
-            return self._answered(rule, node, self._built if self._trusted(rule) else self._watched, rule, found)
+            return self._answered(rule, node, attempt, rule, found)
         except RequirementNotMet as no:
             self.graph.adopt(())
             return no.mismatch
@@ -87,6 +90,10 @@ class Attempts:
     def _trusted(self, rule: Rule) -> bool:
         """Whether a rule is called as it is: it is the compiler's own, and nothing is checked."""
         return not self.check and not self.paranoid and rule.ours
+
+    def _straight(self, rule: Rule, node: Node) -> Application | Mismatch:
+        found = rule.match(self.graph, node)
+        return self._built(rule, found) if isinstance(found, Match) else found
 
     def _matched(self, rule: Rule, node: Node) -> Match | Mismatch:
         if self._trusted(rule):

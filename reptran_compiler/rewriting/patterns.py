@@ -100,9 +100,11 @@ class Mismatch(NamedTuple):
 class RequirementNotMet(Exception):
     """A rule's own check turned a match down."""
 
-    def __init__(self, mismatch: Mismatch) -> None:
-        super().__init__(mismatch)
-        self.mismatch = mismatch
+    @property
+    def mismatch(self) -> Mismatch:
+        """Why."""
+        found: Mismatch = self.args[0]
+        return found
 
 
 @dataclass
