@@ -39,10 +39,12 @@ class FactorWeights:
         signs = isinstance(latent, Constant) and few_zeros(latent.values)
         m.require(biased or not signs, "is canonical already")
         weight = m.facts.value(m.w)
+        canonical = isinstance(m.w, Constant) or isinstance(latent, Constant)
+        done = canonical and not biased and weight.size and bool((np.abs(weight) == 1).all())
+        m.require(not done, "is canonical already")
         scale = magnitudes(weight, _filter_axis(m.layer))
         m.require(scale is not None, "its weights have several magnitudes in one filter", m.w)
         assert scale is not None, "asked for above"
-        canonical = isinstance(m.w, Constant) or isinstance(latent, Constant)
         ones = bool((scale == 1).all())
         m.require(not (ones and canonical and not biased), "is canonical already")
         attrs = {name: value for name, value in m.layer.attrs.items() if name != "beta"}

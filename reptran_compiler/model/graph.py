@@ -319,14 +319,13 @@ class Graph:
         """Let every reader of `old` but those of `keep` read `new`; both keep their names."""
         self.version += 1
         kept = {id(node) for node in keep}
-        readers = [reader for reader in old.outputs if id(reader) not in kept]
-        if not readers:
-            return
-        gone = {id(reader) for reader in readers}
-        stay = [reader for reader in old.outputs if id(reader) not in gone]
+        readers = list(old.outputs)
+        stay = [reader for reader in readers if id(reader) in kept] if kept else []
         list.clear(old.outputs)
         list.extend(old.outputs, stay)
         for reader in dict.fromkeys(readers):
+            if id(reader) in kept:
+                continue
             for position, tensor in enumerate(reader.inputs):
                 if tensor is old:
                     list.__setitem__(reader.inputs, position, new)

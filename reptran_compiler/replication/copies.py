@@ -232,8 +232,11 @@ class Copies:
         if outer != 1:
             return self._interleaved(g, tensor, Wide(axis, self.shape(tensor)[axis], outer))
         if isinstance(tensor, Constant):
-            times = [self.beta if place == axis else 1 for place in range(len(tensor.shape))]
-            return self.stored(g, tensor, ("tile", axis), np.tile(tensor.values, times), "wide")
+            known = self._made.get((id(tensor), "tile", axis))
+            if known is not None:
+                return known[1]
+            values = np.concatenate([tensor.values] * self.beta, axis)
+            return self.stored(g, tensor, ("tile", axis), values, "wide")
         for reader in tensor.outputs:
             if reader.op == "Tile" and self.facts.derived(reader.outputs[0]) and self._tiles(reader, axis):
                 return reader.outputs[0]

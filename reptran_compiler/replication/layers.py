@@ -114,7 +114,7 @@ class Layers:
             return False
         weight = node.inputs[position]
         return binarised(weight) is not None or (
-            isinstance(weight, Constant) and bool(np.isin(weight.values, (-1, 0, 1)).all()) and few_zeros(weight.values)
+            isinstance(weight, Constant) and _are_signs(weight.values) and few_zeros(weight.values)
         )
 
     def reads_binary(self, node: Node) -> bool:
@@ -123,6 +123,12 @@ class Layers:
             self._binary = frozenset(_binary_maps(self.graph))
         position = self.roles.layers.get(node.name)
         return position is not None and node.inputs[1 - position].name in self._binary
+
+
+def _are_signs(values: Array) -> bool:
+    """Whether an array holds nothing but -1, 0 and 1."""
+    sizes = np.abs(values)
+    return bool(((sizes == 1) | (sizes == 0)).all())
 
 
 def few_zeros(weight: Array) -> bool:
@@ -189,4 +195,4 @@ def _pads_signs(node: Node) -> bool:
     value = node.input(2)
     if value is None:
         return float(node.attrs.get("value", 0.0)) in (-1.0, 0.0, 1.0)
-    return isinstance(value, Constant) and bool(np.isin(value.values, (-1, 0, 1)).all())
+    return isinstance(value, Constant) and _are_signs(value.values)
