@@ -18,7 +18,8 @@ from onnx import (
     numpy_helper,
 )
 
-from reptran_compiler.model.graph import Constant, Graph, Node, Tensor, Unread, Variable
+from reptran_compiler.model.elements import Constant, Node, Tensor, Unread, Variable
+from reptran_compiler.model.graph import Graph
 from reptran_compiler.model.protos import copy_fields, element_dtype
 from reptran_compiler.model.referred import Scratch, array_of
 from reptran_compiler.model.subgraphs import bodies, captured

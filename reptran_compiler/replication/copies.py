@@ -133,11 +133,11 @@ class Copies:
 
     def shape(self, tensor: Tensor) -> tuple[int, ...]:
         """A tensor's shape in the source."""
-        return tuple(int(size) for size in self.facts.source(tensor).shape)
+        return tuple(tensor.shape) if isinstance(tensor, Constant) else self.facts.source(tensor).shape
 
     def rank(self, tensor: Tensor) -> int:
         """A tensor's number of axes."""
-        return len(self.facts.source(tensor).shape)
+        return len(self.shape(tensor))
 
     def channels(self, node: Node) -> int:
         """The axis of a layer's output that holds its filters: 1 of a convolution, the last of a linear layer, or
