@@ -114,6 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where the tables go (default: stdout)")
     options = parser.parse_args(arguments)
     theirs = os.path.abspath(options.python)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = words[2:] if words[:1] == ["--python"] else words  # that is what the script says in front of its own
+    title = shlex.join(["benchmarks/optimisers/run", *words])
     cells: dict[tuple[int, str], Cell] = {}
     for size in sorted(int(word) for word in options.nodes.split(",")):
         with tempfile.TemporaryDirectory(prefix="reptran-nodes-") as folder:
@@ -126,13 +129,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 cell = smaller[-1] if late else measured(tool, python, source, options.seconds)
                 cells[size, tool] = cell
                 print(f"{size:,} nodes, {tool}: {_seconds(cell)}", file=sys.stderr, flush=True)
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    words = words[2:] if words[:1] == ["--python"] else words  # that is what the script says in front of its own
-    text = table(cells, shlex.join(["benchmarks/optimisers/run", *words]))
+        if options.output is not None:  # whole after each size: an interrupted run keeps what it has
+            write_bytes(table(cells, title).encode(), options.output)
     if options.output is None:
-        print(text)
-    else:
-        write_bytes(text.encode(), options.output)
+        print(table(cells, title))
     return int(any(cell.reason.startswith("fails") for (_, tool), cell in cells.items() if tool.startswith("reptran")))
 
 
