@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -17,6 +19,7 @@ from torch import nn  # noqa: E402
 import models  # noqa: E402
 from benchmarks import false_alarms, footprint, journal, lowered, reactnet_a, sensitivity, speed, zoo  # noqa: E402
 from benchmarks.agreement import agree  # noqa: E402
+from benchmarks.optimisers import __main__ as optimisers  # noqa: E402
 from reptran_compiler import compile_model  # noqa: E402
 
 Compiled = tuple[nn.Module, Path, ModelProto]
@@ -168,6 +171,23 @@ def test_the_graph_of_the_speed_benchmark_compiles_and_verifies() -> None:
     result = compile_model(model, 2)
     assert result.verified
     assert len(model.graph.node) == 39
+
+
+def test_tools_are_measured_in_processes_of_their_own(tmp_path: Path) -> None:
+    """What cannot be measured is said as such: a tool that is absent, that fails, or that takes too long."""
+    source, broken = tmp_path / "in.onnx", tmp_path / "broken.onnx"
+    onnx.save(speed.residual_network(40), source)
+    broken.write_bytes(b"no model")
+    found = optimisers.measured("reptran-compile --no-verify", sys.executable, source, 60)
+    assert found.seconds is not None and found.seconds > 0 and found.peak is not None and found.peak > 10_000_000
+    assert len(onnx.load(tmp_path / "in.out.onnx").graph.node) > 40
+    assert optimisers.measured("onnxslim", sys.executable, source, 60).reason == "not installed"
+    assert optimisers.measured("load + save", sys.executable, broken, 60).reason.startswith("fails: ")
+    onnx.save(speed.residual_network(4000), source)
+    assert optimisers.measured("reptran-compile", sys.executable, source, 1).reason == "over 1 s"
+    cells = {(40, tool): optimisers.Cell(reason="not installed") for tool in optimisers.TOOLS}
+    cells[40, "load + save"] = optimisers.Cell(1.234, 56_000_000)
+    assert "| 40 nodes | 1.23 | not installed |" in optimisers.table(cells, "run")
 
 
 def test_a_journal_keeps_rows_for_the_same_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,11 +40,13 @@ class FactorWeights:
         latent, biased = binarised(m.w), has_bias(m.graph, m.layer)
         signs = few_zeros(latent) if isinstance(latent, Constant) else isinstance(m.w, Constant) and m.w.are_signs
         m.require(biased or not signs, "is canonical already")
+        canonical = isinstance(m.w, Constant) or isinstance(latent, Constant)
+        held = isinstance(m.w, Constant) and m.w.reference is None and not biased and m.w.values.size
+        m.require(not (held and bool((np.abs(m.w.values) == 1).all())), "is canonical already")
         form = binary_form(m.facts, m.w, _filter_axis(m.layer))
         m.require(form is not None, "its weights have several magnitudes in one filter", m.w)
         assert form is not None, "asked for above"
         scale = form.magnitudes
-        canonical = isinstance(m.w, Constant) or isinstance(latent, Constant)
         ones = bool((scale == 1).all())
         m.require(not (ones and canonical and not biased), "is canonical already")
         attrs = {name: value for name, value in m.layer.attrs.items() if name != "beta"}

@@ -14,7 +14,7 @@ from .report import CannotCount, CostReport, LayerCost, LayerKind
 from .roles import CONVOLUTIONS, find_layers, guess_layers, weight_operand
 from .shapes import Shapes
 from .trailing import Trails
-from .view import STANDARD_DOMAINS, Root, View, attribute
+from .view import STANDARD_DOMAINS, Operator, Root, View, attribute
 
 _WEIGHTS = {"stem": "stem_weights", "classifier": "classifier_weights", "depthwise": "depthwise_weights"}
 _BIASES = {"stem": "stem_affine", "classifier": "classifier_bias"}
@@ -142,7 +142,7 @@ class _Count:
         if bias:
             self._parameter(_BIASES.get(kind.role, "layer_biases"), bias)
 
-    def _layer_macs(self, node: onnx.NodeProto, data: str, weight: str, output: str) -> int:
+    def _layer_macs(self, node: Operator, data: str, weight: str, output: str) -> int:
         shape = self.shapes.shape(weight)
         if node.op_type == "ConvTranspose":
             return self.shapes.size(data) * math.prod(shape[1:])
@@ -150,7 +150,7 @@ class _Count:
             return self.shapes.size(output) * math.prod(shape[1:])
         return self.shapes.size(output) * self._inner(node)
 
-    def _inner(self, node: onnx.NodeProto) -> int:
+    def _inner(self, node: Operator) -> int:
         """The length of the sums of a Gemm or MatMul."""
         shape = self.shapes.shape(node.input[0])
         if node.op_type == "Gemm" and attribute(node, "transA", 0):
@@ -185,7 +185,7 @@ class _Count:
                 if root is not None and root.is_float and root.size > 1:
                     self._parameter("other_parameters", name)
 
-    def _batch_norm(self, node: onnx.NodeProto) -> None:
+    def _batch_norm(self, node: Operator) -> None:
         trail = self.trails.behind(node.input[0])
         behind_stem = trail is not None and self.kinds[trail.layer].role == "stem"
         for name in node.input[1:3]:
@@ -193,7 +193,7 @@ class _Count:
         for name in node.input[3:5]:
             self._parameter("stem_statistics" if behind_stem else "bn_statistics", name)
 
-    def _arithmetic(self, node: onnx.NodeProto) -> None:
+    def _arithmetic(self, node: Operator) -> None:
         operands = self.view.operands(node)
         if operands is None or node.output[0] in self.view.binarised:
             return
@@ -242,22 +242,24 @@ class _Count:
 
     def _activations(self) -> tuple[int, int]:
         """(sum, peak) of the bytes of the tensors between, for one sample, in the order of the nodes."""
-        view = self.view
+        view, static, sizes = self.view, self.view.static, self.shapes.bytes
         last = {name: index for index, node in enumerate(view.nodes) for name in node.input}
         last.update(dict.fromkeys(view.outputs, len(view.nodes)))
         alive = sum(self.shapes.bytes(name) for name in view.inputs)
         total, peak = 0, alive
         for index, node in enumerate(view.nodes):
-            made = [name for name in node.output if name and name not in view.static]
-            read = [name for name in node.input if name and name not in view.static]
-            size = sum([self.shapes.bytes(name) for name in made])
-            total += size
-            alive += size
-            peak = max(peak, alive)
-            ended = {name for name in (*read, *made) if last.get(name, index) == index}
-            alive -= sum([self.shapes.bytes(name) for name in ended])
+            for name in node.output:
+                if name and name not in static:
+                    size = sizes(name)
+                    total += size
+                    alive += size
+            if alive > peak:
+                peak = alive
+            for name in dict.fromkeys((*node.input, *node.output)):
+                if name and name not in static and last.get(name, index) == index:
+                    alive -= sizes(name)
         return total, peak
 
 
-def _touched(node: onnx.NodeProto) -> tuple[str, ...]:
+def _touched(node: Operator) -> tuple[str, ...]:
     return (*node.input[:2], node.output[0])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import onnx
-
 from .shapes import Shapes
 from .trailing import Trails
-from .view import STANDARD_DOMAINS, View, attribute
+from .view import STANDARD_DOMAINS, Operator, View, attribute
 
 #: Operators without arithmetic of their own: they name, reshape or describe what is there.
 FREE = frozenset(
@@ -61,7 +59,7 @@ def kind_of(view: View, shapes: Shapes, trails: Trails, index: int) -> tuple[str
     return _FIXED.get(node.op_type, "other"), output
 
 
-def _arithmetic(view: View, trails: Trails, node: onnx.NodeProto) -> str:
+def _arithmetic(view: View, trails: Trails, node: Operator) -> str:
     operands = view.operands(node)
     if operands is None:
         return _BINARY[node.op_type]
@@ -74,7 +72,7 @@ def _arithmetic(view: View, trails: Trails, node: onnx.NodeProto) -> str:
     return "scale" if behind else "per_channel_mul"
 
 
-def _pooling(view: View, shapes: Shapes, node: onnx.NodeProto) -> tuple[str, str]:
+def _pooling(view: View, shapes: Shapes, node: Operator) -> tuple[str, str]:
     source, output = node.input[0], node.output[0]
     shapes.require((source,))
     rank = len(shapes.shape(source))

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import onnx
-
 from .report import LayerKind, Role
 from .shapes import Shapes
-from .view import STANDARD_DOMAINS, View, attribute
+from .view import STANDARD_DOMAINS, Operator, View, attribute
 
 #: Operators that take their weight as either operand, and those that take it as the second.
 LINEAR = frozenset({"Gemm", "MatMul", "MatMulInteger"})
 CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "ConvTranspose"})
 
 
-def weight_operand(view: View, node: onnx.NodeProto) -> int | None:
+def weight_operand(view: View, node: Operator) -> int | None:
     """The position of a layer's constant weight among its inputs; None where the node is no such layer."""
     if node.domain not in STANDARD_DOMAINS or node.output[0] in view.static or len(node.input) < 2:
         return None
@@ -26,7 +24,7 @@ def weight_operand(view: View, node: onnx.NodeProto) -> int | None:
     return None
 
 
-def is_depthwise(shapes: Shapes, node: onnx.NodeProto) -> bool:
+def is_depthwise(shapes: Shapes, node: Operator) -> bool:
     """Whether a convolution has one group for each of its input channels, and more than one."""
     group = int(attribute(node, "group", 1))
     return node.op_type in {"Conv", "ConvInteger"} and group > 1 and shapes.shape(node.input[1])[1] == 1

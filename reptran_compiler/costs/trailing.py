@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import onnx
-
-from .view import View
+from .view import Operator, View
 
 #: Operators that leave a layer's output what it is: copies, and another shape for it.
 _THROUGH = frozenset("Tile Expand Identity Cast Reshape Flatten Squeeze Unsqueeze Transpose Dropout".split())
@@ -47,7 +45,7 @@ class Trails:
         if trail is not None and trail.stage < 2:
             self._behind[node.output[0]] = trail
 
-    def _next(self, node: onnx.NodeProto) -> Trail | None:
+    def _next(self, node: Operator) -> Trail | None:
         if node.op_type in _THROUGH or (node.op_type == "Concat" and len(set(node.input)) == 1):
             return self._behind.get(node.input[0])
         if node.op_type not in {"Mul", "Div"}:

@@ -44,7 +44,27 @@ class Root:
         return math.prod(self.shape)
 
 
-def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+class Operator:
+    """A node with its texts at hand: protobuf makes them anew at each access.
+
+    Attributes:
+        op_type, domain, name: the node's.
+        input, output: the names of its tensors.
+        attribute: its attributes.
+    """
+
+    __slots__ = ("attribute", "domain", "input", "name", "op_type", "output")
+
+    def __init__(self, node: onnx.NodeProto) -> None:
+        self.op_type: str = node.op_type
+        self.domain: str = node.domain
+        self.name: str = node.name
+        self.input: tuple[str, ...] = tuple(node.input)
+        self.output: tuple[str, ...] = tuple(node.output)
+        self.attribute = node.attribute
+
+
+def attribute(node: Operator | onnx.NodeProto, name: str, default: Any = None) -> Any:
     """The value of a node's attribute, or ``default``; bytes come back as str."""
     for entry in node.attribute:
         if entry.name == name:
@@ -84,7 +104,7 @@ class View:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         graph = model.graph
-        self.nodes = list(graph.node)
+        self.nodes = [Operator(node) for node in graph.node]
         self.names = [node.name or next(filter(None, node.output), node.op_type) for node in self.nodes]
         self.constants: dict[str, onnx.TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
         self.inputs = [value.name for value in graph.input if value.name not in self.constants]
@@ -100,7 +120,7 @@ class View:
         for index, node in enumerate(self.nodes):
             self._add(index, node)
 
-    def _add(self, index: int, node: onnx.NodeProto) -> None:
+    def _add(self, index: int, node: Operator) -> None:
         for output in node.output:
             self.producer[output] = index
         if node.op_type == "Constant" and (value := _constant(node)) is not None:
@@ -115,14 +135,15 @@ class View:
         if source is not None:
             self.binarised[node.output[0]] = source
 
-    def _is_static(self, node: onnx.NodeProto) -> bool:
+    def _is_static(self, node: Operator) -> bool:
         if node.op_type in {"Shape", "Size"}:
             return True
-        if not all(name in self.static for name in node.input if name):
-            return False
+        for name in node.input:
+            if name and name not in self.static:
+                return False
         return node.op_type not in _RANDOM and not any(entry.HasField("g") or entry.graphs for entry in node.attribute)
 
-    def _root_of(self, node: onnx.NodeProto) -> Root | None:
+    def _root_of(self, node: Operator) -> Root | None:
         """The root of a computed constant: its largest operand's (the first of equals); packed bits."""
         roots = [self._roots.get(name) for name in node.input if name]
         if node.op_type == "Gather" and len(roots) == 2 and roots[1] is not None and roots[1].packed:
@@ -133,7 +154,7 @@ class View:
         """The initializer that a constant stores or is computed from; None for shapes and for maps."""
         return self._roots.get(name)
 
-    def made_by(self, name: str) -> onnx.NodeProto | None:
+    def made_by(self, name: str) -> Operator | None:
         """The node that makes a tensor; None for graph inputs and initializers."""
         index = self.producer.get(name)
         return None if index is None else self.nodes[index]
@@ -156,7 +177,7 @@ class View:
         value = self.value(name)
         return None if value is None or value.dtype.kind not in "fiub" else float(value.reshape(()))
 
-    def operands(self, node: onnx.NodeProto) -> tuple[str, str] | None:
+    def operands(self, node: Operator) -> tuple[str, str] | None:
         """(map, constant) of a node whose first two operands are one of each, in either order; else None."""
         if len(node.input) < 2:
             return None
@@ -167,12 +188,12 @@ class View:
 
     # -- binarisations ---------------------------------------------------------------------------------------
 
-    def _binarisation(self, node: onnx.NodeProto) -> str | None:
+    def _binarisation(self, node: Operator) -> str | None:
         """What a node binarises, where it ends one of the canonical binarisations; notes the nodes inside."""
         if node.domain not in STANDARD_DOMAINS:
             return None
         if node.op_type == "Sign":
-            return str(node.input[0])
+            return node.input[0]
         if node.op_type == "Where":
             is_sign = (self.scalar(node.input[1]), self.scalar(node.input[2])) == (1.0, -1.0)
             return self._at_least_zero(node.input[0]) if is_sign else None
@@ -200,7 +221,7 @@ class View:
         if node is None or node.op_type != expected or self.scalar(node.input[1]) != 0.0:
             return None
         self.absorbed.update(self.producer[name] for name in inside)
-        return str(node.input[0])
+        return node.input[0]
 
     def is_binary_map(self, name: str) -> bool:
         """Whether a map holds +-1 (zero padding aside): a binarisation's output, perhaps moved.
@@ -285,7 +306,7 @@ class View:
         return bool(ones + zeros == magnitudes.size and zeros * 100 <= magnitudes.size and ones)
 
 
-def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
+def _constant(node: Operator) -> onnx.TensorProto | None:
     """The tensor that a Constant node holds, in any of its attributes but the sparse one."""
     for name in ("value", "value_float", "value_floats", "value_int", "value_ints"):
         value = attribute(node, name)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, helper
 
 from reptran_compiler.costs import CostReport, LayerCost
-from reptran_compiler.costs.view import View
+from reptran_compiler.costs.view import Operator, View
 from reptran_compiler.reporting import Check
 from reptran_compiler.transformation import LayerPlan
 
@@ -70,7 +70,7 @@ def _different_shapes(wanted: LayerCost, found: LayerCost) -> list[str]:
     ]
 
 
-def _different_attributes(wanted: NodeProto, found: NodeProto) -> list[str]:
+def _different_attributes(wanted: Operator, found: Operator) -> list[str]:
     before, after = _attributes(wanted), _attributes(found)
     return [
         f"{name} {_shown(after.get(name))} instead of {_shown(before.get(name))}"
@@ -79,7 +79,7 @@ def _different_attributes(wanted: NodeProto, found: NodeProto) -> list[str]:
     ]
 
 
-def _attributes(node: NodeProto) -> dict[str, Any]:
+def _attributes(node: Operator) -> dict[str, Any]:
     """A layer's attributes, defaults left out; the shape of its kernel is that of its weights."""
     defaults = _DEFAULTS.get(node.op_type)
     found = {}
@@ -101,14 +101,14 @@ def _attributes(node: NodeProto) -> dict[str, Any]:
 _USUAL = frozenset({("group", 1), ("auto_pad", b"NOTSET")})
 
 
-def _nodes(view: View) -> dict[str, list[NodeProto]]:
-    found: dict[str, list[NodeProto]] = {}
+def _nodes(view: View) -> dict[str, list[Operator]]:
+    found: dict[str, list[Operator]] = {}
     for name, node in zip(view.names, view.nodes, strict=True):
         found.setdefault(name, []).append(node)
     return found
 
 
-def _is_binary(view: View, node: NodeProto) -> bool:
+def _is_binary(view: View, node: Operator) -> bool:
     """Whether a binarised map meets weights of +-1, as far as the graph and the stored weights tell."""
     operands = view.operands(node)
     return operands is not None and view.is_binary_map(operands[0]) and view.is_binary_weight(operands[1])

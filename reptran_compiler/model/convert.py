@@ -18,7 +18,8 @@ from onnx import (
     numpy_helper,
 )
 
-from reptran_compiler.model.graph import Constant, Graph, Node, Tensor, Unread, Variable
+from reptran_compiler.model.elements import Constant, Node, Tensor, Unread, Variable
+from reptran_compiler.model.graph import Graph
 from reptran_compiler.model.protos import copy_fields, element_dtype
 from reptran_compiler.model.referred import Scratch, array_of
 from reptran_compiler.model.subgraphs import bodies, captured
@@ -72,7 +73,8 @@ def import_model(model: ModelProto, scratch: Scratch | None = None) -> Graph:
             label = _free(label or f"{node.op_type}#{index}", names)
         labels.add(label)
         nodes.append(Node(node.op_type, label, attrs, read, made, domain=node.domain, source=node))
-    pinned = frozenset(name for node in proto.node for name in captured(node) if name in tensors)
+    inner = (node for node in nodes if node.captured)
+    pinned = frozenset(name for node in inner for name in node.captured if name in tensors)
     outputs = [_tensor(tensors, value.name) for value in proto.output]
     copy_fields(proto, shell.graph, without=("node", "initializer"))
     held = pinned | _annotations(proto)
@@ -227,6 +229,11 @@ def _tensor(tensors: dict[str, Tensor], name: str) -> Tensor:
 
 
 def _value(attribute: AttributeProto) -> Any:
+    kind = attribute.type
+    if kind == AttributeProto.INT:
+        return attribute.i
+    if kind == AttributeProto.INTS:
+        return list(attribute.ints)
     value = helper.get_attribute_value(attribute)
     if isinstance(value, TensorProto):
         return numpy_helper.to_array(value)

@@ -1,149 +1,20 @@
-"""The graph that rules rewrite: graphsurgeon's nodes and tensors, equal only to themselves.
-
-graphsurgeon compares nodes and tensors deeply, which makes every list removal slow and merges look-alikes.
-The classes here compare by identity; everything else is graphsurgeon's.
-"""
+"""The graph that rules rewrite."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from heapq import heapify, heappop, heappush
 from typing import Any
 
 import numpy as np
-import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto
-from onnx_graphsurgeon.util.misc import SynchronizedList
+from onnx import ModelProto, TensorProto
 
-from reptran_compiler.model.protos import element_dtype
-from reptran_compiler.model.referred import Move, Scratch, array_of, is_referred, is_signs, moved, rows_of, signs_of
-from reptran_compiler.model.subgraphs import captured
+from reptran_compiler.model.elements import Constant, Node, Tensor, Unread, Variable
+from reptran_compiler.model.referred import Move, Scratch, moved, signs_of
 
 Array = NDArray[Any]
-
-
-class Unread(gs.ir.tensor.LazyValues):  # type: ignore[misc]
-    """The values of a stored tensor, not read yet."""
-
-    def __init__(self, tensor: TensorProto) -> None:
-        self.tensor, self.shape, self.dtype = tensor, tuple(tensor.dims), element_dtype(tensor.data_type)
-
-    def load(self) -> Array:
-        """The values."""
-        return array_of(self.tensor)
-
-
-class Variable(gs.Variable):  # type: ignore[misc]
-    """A tensor that is computed or fed. `inputs` holds its maker (none or one), `outputs` its readers."""
-
-    name: str
-    inputs: list[Node]
-    outputs: list[Node]
-
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
-
-    def __init__(self, name: str) -> None:
-        links = {"inputs": _links(self, "outputs"), "outputs": _links(self, "inputs")}
-        self.__dict__.update(links, name=name, dtype=None, shape=None, type="tensor_type")
-
-
-class Constant(gs.Constant):  # type: ignore[misc]
-    """A stored tensor. It never changes: another value is another constant."""
-
-    name: str
-    inputs: list[Node]
-    outputs: list[Node]
-    source: TensorProto | None
-    _values: Any
-
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
-
-    def __init__(self, name: str, values: Array | Unread, source: TensorProto | None = None) -> None:
-        links = {"inputs": _links(self, "outputs"), "outputs": _links(self, "inputs")}
-        self.__dict__.update(links, name=name, _values=values, data_location=None, _export_dtype=None, source=source)
-
-    @property
-    def values(self) -> Array:
-        """The values, loaded when first asked; the array is read-only for good, and so is the attribute."""
-        loaded: Array = self._values.load() if isinstance(self._values, Unread) else self._values
-        if isinstance(self._values, Unread) and not is_referred(self._values.tensor):
-            self._values = loaded  # what is referred to is not kept: it is at hand
-        if loaded.flags.writeable:
-            loaded.flags.writeable = False
-            # A view of an array that is read-only cannot be made writeable.
-            self._values = loaded = loaded.view()
-        return loaded
-
-    def rows(self, block: slice) -> Array:
-        """The values of some entries along the first axis; of what is referred to, no others are read."""
-        source = self.reference
-        return self.values[block] if source is None else rows_of(source, block)
-
-    @property
-    def reference(self) -> TensorProto | None:
-        """The tensor that it was read from, while it is referred to; None where its values are held."""
-        unread = isinstance(self._values, Unread) and is_referred(self._values.tensor)
-        return self._values.tensor if unread else None
-
-    @property
-    def are_signs(self) -> bool:
-        """Whether its values are known to be 1, -1 and 0, without a look at them."""
-        return self.reference is not None and is_signs(self.reference)
-
-
-Tensor = Variable | Constant
-
-
-class Node(gs.Node):  # type: ignore[misc]
-    """An operator.
-
-    Attributes:
-        source: the node of the file that it stems from: its metadata goes along with it.
-        gone: whether it was taken out of its graph.
-    """
-
-    op: str
-    name: str
-    attrs: dict[str, Any]
-    inputs: list[Tensor]
-    outputs: list[Variable]
-
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
-
-    def __init__(
-        self,
-        op: str,
-        name: str,
-        attrs: dict[str, Any],
-        inputs: Sequence[Tensor],
-        outputs: Sequence[Variable],
-        domain: str | None = None,
-        source: NodeProto | None = None,
-    ) -> None:
-        self.__dict__.update(op=op, name=name, attrs=attrs, domain=domain, source=source, gone=False)
-        self.__dict__.update(inputs=_links(self, "outputs", inputs), outputs=_links(self, "inputs", outputs))
-
-    @property
-    def op_type(self) -> str:
-        """The operator type, with its domain in front where that is not ONNX' own."""
-        return self.op if not self.domain or self.domain == "ai.onnx" else f"{self.domain}.{self.op}"
-
-    @cached_property
-    def captured(self) -> Mapping[str, None]:
-        """The names that its subgraphs read, in order, those that they make themselves included."""
-        return {} if self.source is None else dict.fromkeys(captured(self.source))
-
-    def input(self, position: int) -> Tensor | None:
-        """An input, None where it is absent."""
-        if position >= len(self.inputs) or self.inputs[position].name == "":
-            return None
-        return self.inputs[position]
 
 
 class Graph:
@@ -252,17 +123,16 @@ class Graph:
         Raises:
             TypeError: what it shall read is no tensor.
         """
-        for place, tensor in enumerate(inputs):
-            if tensor is not None and not isinstance(tensor, (Variable, Constant)):
-                hint = "give one of its .outputs" if isinstance(tensor, Node) else "store it with g.constant"
-                raise TypeError(f"operand {place} of {op} is a {type(tensor).__name__}, no tensor: {hint}")
-        again = like is not None and any(each.name == like.name for each in self.beside)
-        hint = like.name if like is not None and not again else self.fresh(like.name if like else name or op)
-        made = [Variable(self.fresh(f"{hint}/out")) for _ in range(outputs)]
-        read = [Variable("") if tensor is None else tensor for tensor in inputs]
-        source = like.source if like is not None else None
-        domain = like.domain if like is not None and like.op == op else None
-        node = Node(op, hint, dict(attrs or {}), read, made, domain=domain, source=source)
+        read = [Variable("") if each is None else _checked(each, op, place) for place, each in enumerate(inputs)]
+        if like is None:
+            label, source, domain = self.fresh(name or op), None, None
+        else:
+            label, source = like.name, like.source
+            domain = like.domain if like.op == op else None
+            if any(each.name == label for each in self.beside):
+                label = self.fresh(label)
+        made = [Variable(self.fresh(f"{label}/out")) for _ in range(outputs)]
+        node = Node(op, label, dict(attrs) if attrs else {}, read, made, domain, source)
         self.beside.append(node)
         return node
 
@@ -276,14 +146,18 @@ class Graph:
 
     def adopt(self, nodes: Iterable[Node]) -> None:
         """Make operators part of the graph, and drop all others that stand beside it."""
+        if not nodes and not self.beside and not self.recent:
+            return
         kept = list(nodes)
         if self.beside:
-            known = {id(node) for node in kept}
-            for node in self.beside:
-                if id(node) not in known:
-                    _drop(node)
+            if len(kept) < len(self.beside):
+                known = {id(node) for node in kept}
+                for node in self.beside:
+                    if id(node) not in known:
+                        _drop(node)
             self.beside.clear()
-        self.recent.clear()
+        if self.recent:
+            self.recent.clear()
         if kept:
             self.nodes += kept
             self.version += 1
@@ -303,19 +177,25 @@ class Graph:
     def replace(self, old: Tensor, new: Tensor, keep: Iterable[Node] = ()) -> None:
         """Let every reader of `old` but those of `keep` read `new`, which takes over the name and place of `old`."""
         self.redirect(old, new, keep)
-        self.outputs = [new if tensor is old else tensor for tensor in self.outputs]
-        old.name, new.name = new.name, old.name
+        if old in self.outputs:
+            self.outputs = [new if tensor is old else tensor for tensor in self.outputs]
+        old.__dict__["name"], new.__dict__["name"] = new.name, old.name
 
     def redirect(self, old: Tensor, new: Tensor, keep: Iterable[Node] = ()) -> None:
         """Let every reader of `old` but those of `keep` read `new`; both keep their names."""
         self.version += 1
         kept = {id(node) for node in keep}
-        for reader in list(dict.fromkeys(old.outputs)):
+        readers = list(old.outputs)
+        stay = [reader for reader in readers if id(reader) in kept] if kept else []
+        list.clear(old.outputs)
+        list.extend(old.outputs, stay)
+        for reader in dict.fromkeys(readers):
             if id(reader) in kept:
                 continue
             for position, tensor in enumerate(reader.inputs):
                 if tensor is old:
-                    reader.inputs[position] = new
+                    list.__setitem__(reader.inputs, position, new)
+                    list.append(new.outputs, reader)
 
     def prune(self, node: Node) -> None:
         """Take an operator that nothing reads any more off the tensors that it reads, and so on above it.
@@ -325,17 +205,24 @@ class Graph:
         stack = [node]
         while stack:
             here = stack.pop()
-            if any(tensor.outputs or self.is_output(tensor) for tensor in here.outputs):
+            if self.is_read(here):
                 continue
             above = [tensor.inputs[0] for tensor in here.inputs if tensor.inputs]
             here.inputs.clear()
-            here.gone = True
+            here.__dict__["gone"] = True
             self.version += 1
             stack += above
 
     def is_output(self, tensor: Tensor) -> bool:
         """Whether it is an output of the graph, or read by a subgraph."""
         return tensor in self.outputs or tensor.name in self.pinned
+
+    def is_read(self, node: Node) -> bool:
+        """Whether anything reads an operator: another one, a subgraph, or who runs the graph."""
+        for tensor in node.outputs:
+            if tensor.outputs or tensor in self.outputs or tensor.name in self.pinned:
+                return True
+        return False
 
     def tidy(self) -> None:
         """Drop nodes that no output needs and sort the rest, keeping the order where it is free."""
@@ -348,29 +235,49 @@ class Graph:
             if id(node) in needed:
                 continue
             needed.add(id(node))
-            stack += [t.inputs[0] for t in node.inputs if t.inputs]
-        for node in self.nodes:
-            if id(node) not in needed:
-                _drop(node)
-        self.nodes = self._sorted([node for node in self.nodes if id(node) in needed])
+            for tensor in node.inputs:
+                if tensor.inputs:
+                    stack.append(tensor.inputs[0])
+        if len(needed) < len(self.nodes):
+            for node in self.nodes:
+                if id(node) not in needed:
+                    _drop(node)
+            self.nodes = [node for node in self.nodes if id(node) in needed]
+        self.nodes = self._sorted(self.nodes)
         self.version += 1
 
+    def _pinned(self, nodes: list[Node]) -> dict[str, Node]:
+        """The makers of what subgraphs read."""
+        if not self.pinned:
+            return {}
+        return {t.name: node for node in nodes for t in node.outputs if t.name in self.pinned}
+
+    def _in_order(self, nodes: list[Node]) -> bool:
+        """Whether makers stand before readers."""
+        pinned, seen = self._pinned(nodes), set[int]()
+        for node in nodes:
+            for tensor in node.inputs:
+                if tensor.inputs and id(tensor.inputs[0]) not in seen:
+                    return False
+            if pinned and not all(id(pinned[name]) in seen for name in node.captured if name in pinned):
+                return False
+            seen.add(id(node))
+        return True
+
     def _sorted(self, nodes: list[Node]) -> list[Node]:
+        if self._in_order(nodes):
+            return nodes
         place = {id(node): index for index, node in enumerate(nodes)}
         waiting = [0] * len(nodes)
         behind: list[list[int]] = [[] for _ in nodes]
-        pinned = {t.name: index for index, node in enumerate(nodes) for t in node.outputs if t.name in self.pinned}
-        in_order = True
+        pinned = self._pinned(nodes)
         for index, node in enumerate(nodes):
             makers = {place[id(t.inputs[0])] for t in node.inputs if t.inputs}
             if pinned:
-                makers |= {pinned[name] for name in node.captured if name in pinned}
+                makers |= {place[id(pinned[name])] for name in node.captured if name in pinned}
             waiting[index] = len(makers)
             for maker in makers:
                 behind[maker].append(index)
-                in_order = in_order and maker < index
-        if in_order:
-            return nodes
         ready = [index for index, count in enumerate(waiting) if count == 0]
         heapify(ready)
         order = []
@@ -386,18 +293,16 @@ class Graph:
         return order
 
 
-def _links(owner: Any, back: str, initial: Sequence[Any] = ()) -> SynchronizedList:
-    """A list of what an operator or a tensor is linked with, which is linked back in its list called `back`."""
-    made = SynchronizedList.__new__(SynchronizedList)
-    made.parent_obj, made.field_name = owner, back
-    list.extend(made, initial)
-    for each in initial:
-        list.append(getattr(each, back), owner)
-    return made
-
-
 def _drop(node: Node) -> None:
     """Take an operator off its tensors."""
     node.inputs.clear()
     node.outputs.clear()
-    node.gone = True
+    node.__dict__["gone"] = True
+
+
+def _checked(tensor: Any, op: str, place: int) -> Tensor:
+    """What an operator shall read. Raises `TypeError` where it is no tensor."""
+    if isinstance(tensor, (Variable, Constant)):
+        return tensor
+    hint = "give one of its .outputs" if isinstance(tensor, Node) else "store it with g.constant"
+    raise TypeError(f"operand {place} of {op} is a {type(tensor).__name__}, no tensor: {hint}")

@@ -40,11 +40,17 @@ def copy_fields(source: Message, target: Message, without: Collection[str] = ())
 
 def stated_bytes(tensor: TensorProto) -> int:
     """How many bytes the data of a tensor takes; -1 where its type has no size, or its shape none."""
+    bits, dims = _bits(tensor.data_type), tuple(tensor.dims)
+    if not bits or min(dims, default=0) < 0:
+        return -1
+    return int(-(-math.prod(dims) * bits // 8))
+
+
+@cache
+def _bits(data_type: int) -> int:
+    """Bits of an element of an ONNX type; 0 where it has no size."""
     try:
-        name = TensorProto.DataType.Name(tensor.data_type)
-        bits = _PACKED.get(name) or 8 * element_dtype(tensor.data_type).itemsize
+        name = TensorProto.DataType.Name(data_type)
+        return 0 if name == "STRING" else _PACKED.get(name) or 8 * element_dtype(data_type).itemsize
     except (ValueError, KeyError, TypeError):
-        return -1
-    if name == "STRING" or min(tensor.dims, default=0) < 0:
-        return -1
-    return int(-(-math.prod(tensor.dims) * bits // 8))
+        return 0

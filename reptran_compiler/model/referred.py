@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -168,6 +169,9 @@ def array_of(tensor: TensorProto) -> Array:
     if not is_referred(tensor):
         if tensor.data_location == TensorProto.EXTERNAL:
             raise ValueError(f"the external data of tensor {tensor.name!r} was not loaded")
+        raw = tensor.raw_data if tensor.data_type in _PLAIN and sys.byteorder == "little" else b""
+        if raw and len(raw) == stated_bytes(tensor):  # what `to_array` does, in a tenth of its time
+            return np.frombuffer(raw, element_dtype(tensor.data_type)).reshape(tuple(tensor.dims))
         return numpy_helper.to_array(tensor)
     values = _arranged(tensor)
     if is_signs(tensor):

@@ -11,7 +11,8 @@ def bodies(node: NodeProto) -> list[GraphProto]:
     for attribute in node.attribute:
         if attribute.type == AttributeProto.GRAPH:
             found.append(attribute.g)
-        found += attribute.graphs
+        if attribute.graphs:
+            found += attribute.graphs
     return found
 
 

@@ -139,11 +139,11 @@ class Copies:
 
     def shape(self, tensor: Tensor) -> tuple[int, ...]:
         """A tensor's shape in the source."""
-        return tuple(int(size) for size in self.facts.source(tensor).shape)
+        return tuple(tensor.shape) if isinstance(tensor, Constant) else self.facts.source(tensor).shape
 
     def rank(self, tensor: Tensor) -> int:
         """A tensor's number of axes."""
-        return len(self.facts.source(tensor).shape)
+        return len(self.shape(tensor))
 
     def channels(self, node: Node) -> int:
         """The axis of a layer's output that holds its filters: 1 of a convolution, the last of a linear layer, or
@@ -245,8 +245,11 @@ class Copies:
         if outer != 1:
             return self._interleaved(g, tensor, Wide(axis, self.shape(tensor)[axis], outer))
         if isinstance(tensor, Constant):
-            times = [self.beta if place == axis else 1 for place in range(len(tensor.shape))]
-            return self.stored(g, tensor, ("tile", axis), np.tile(tensor.values, times), "wide")
+            known = self._made.get((id(tensor), "tile", axis))
+            if known is not None:
+                return known[1]
+            values = np.concatenate([tensor.values] * self.beta, axis)
+            return self.stored(g, tensor, ("tile", axis), values, "wide")
         for reader in tensor.outputs:
             if reader.op == "Tile" and self.facts.derived(reader.outputs[0]) and self._tiles(reader, axis):
                 return reader.outputs[0]

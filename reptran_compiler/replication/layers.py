@@ -125,6 +125,12 @@ class Layers:
         return position is not None and node.inputs[1 - position].name in self._binary
 
 
+def _are_signs(values: Array) -> bool:
+    """Whether an array holds nothing but -1, 0 and 1."""
+    sizes = np.abs(values)
+    return bool(((sizes == 1) | (sizes == 0)).all())
+
+
 def few_zeros(weight: Array | Constant) -> bool:
     """Whether no more weights are 0 than a binary layer has by accident (THEORY rule 3): others are ternary."""
     referred = weight.reference if isinstance(weight, Constant) else None
@@ -138,7 +144,7 @@ def holds_signs(weight: Constant) -> bool:
     """Whether stored weights are 1, -1, and 0 by accident."""
     referred = weight.reference
     values = [weight.values] if referred is None else blocks_of(referred)
-    signs = weight.are_signs or all(bool(np.isin(block, (-1, 0, 1)).all()) for block in values)
+    signs = weight.are_signs or all(map(_are_signs, values))
     return signs and few_zeros(weight)
 
 
@@ -206,4 +212,4 @@ def _pads_signs(node: Node) -> bool:
     value = node.input(2)
     if value is None:
         return float(node.attrs.get("value", 0.0)) in (-1.0, 0.0, 1.0)
-    return isinstance(value, Constant) and bool(np.isin(value.values, (-1, 0, 1)).all())
+    return isinstance(value, Constant) and _are_signs(value.values)

@@ -64,19 +64,22 @@ def find_roles(g: Graph, facts: Facts) -> Roles:
     for node in g.nodes:
         if node.op in _SHAPE_READERS:
             continue
-        reads = {tensor.name for tensor in node.inputs if isinstance(tensor, Variable)}.union(node.captured)
-        made = [tensor.name for tensor in node.outputs]
-        if node.name in layers or not reads.isdisjoint(behind):
-            behind.update(made)
-        if node.name not in layers and not reads.isdisjoint(near):
-            near.update(made)
+        reads = [tensor.name for tensor in node.inputs if isinstance(tensor, Variable)]
+        if node.captured:
+            reads += node.captured
+        is_layer = node.name in layers
+        if is_layer or not behind.isdisjoint(reads):
+            behind.update([tensor.name for tensor in node.outputs])
+        if not is_layer and not near.isdisjoint(reads):
+            near.update([tensor.name for tensor in node.outputs])
     before: set[str] = set()
     for node in reversed(g.nodes):
         if node.op in _SHAPE_READERS:
             continue
-        if node.name in layers or any(tensor.name in before for tensor in node.outputs):
-            before.update(tensor.name for tensor in node.inputs if tensor.name)
-            before.update(node.captured)
+        if node.name in layers or not before.isdisjoint([tensor.name for tensor in node.outputs]):
+            before.update([tensor.name for tensor in node.inputs if tensor.name])
+            if node.captured:
+                before.update(node.captured)
     return Roles(frozenset(near), frozenset(behind), frozenset(before), layers, depthwise)
 
 

@@ -340,8 +340,10 @@ def _overflow(want: Array, got: Array, wrong: Array) -> bool:
 
 def nodes_made(application: Application, graph: Graph) -> list[Node]:
     """The nodes of the new tensors that are not part of the graph yet, makers first."""
+    if not graph.beside:
+        return []
     found: dict[int, Node] = {}
-    stack = [t.inputs[0] for t in application.new if not isinstance(t, Constant) and t.inputs]
+    stack = [t.inputs[0] for t in application.new if t.inputs]
     while stack:
         node = stack.pop()
         if id(node) in found or id(node) not in application.made:

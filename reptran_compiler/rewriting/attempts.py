@@ -16,7 +16,6 @@ from reptran_compiler.rewriting.effects import Preserves
 from reptran_compiler.rewriting.facts import CannotContinue, Facts
 from reptran_compiler.rewriting.guard import EditedInPlace, Watch
 from reptran_compiler.rewriting.limit import TimeLimit, TookTooLong
-from reptran_compiler.rewriting.matcher import match
 from reptran_compiler.rewriting.patterns import Match, Mismatch, RequirementNotMet
 from reptran_compiler.rewriting.region import Region
 from reptran_compiler.rewriting.rules import Rule
@@ -65,29 +64,24 @@ class Attempts:
         Raises:
             Refused: a test in the pattern raises, edits the graph, or does not come back.
         """
-        if self._trusted(rule):
-            return self._answered(rule, node, match, rule.pattern, self.graph, node)
+        return self._answered(rule, node, self._matched, rule, node)
 
-        def attempt() -> Match | Mismatch:
-            watch = Watch(self.graph, self.graph.nodes) if self.paranoid else None
-            found = self._call(rule, match, rule.pattern, self.graph, node)
-            if watch is not None:
-                watch.see()
-            return found
-
-        return self._answered(rule, node, attempt)
-
-    def rewritten(self, rule: Rule, found: Match) -> Application | Mismatch:
-        """What a rule makes of a match, checked; nothing stays beside the graph where it is turned down.
+    def made(self, rule: Rule, node: Node) -> Application | Mismatch:
+        """What a rule makes of an operator, checked; nothing stays beside the graph where it is turned down.
 
         Raises:
             Refused: the rule fails, edits the graph, does not come back, or breaks its declaration.
             CannotContinue: a rule of the compiler says that the model cannot be compiled.
         """
+        attempt: Callable[..., Application | Mismatch] = self._straight
+        found: Any = node
+        if not self._trusted(rule):
+            found, attempt = self.matched(rule, node), self._watched
+            if not isinstance(found, Match):
+                return found  # type: ignore[no-any-return]
         self.graph.adopt(())
-        attempt = self._built if self._trusted(rule) else self._watched
         try:
-            return self._answered(rule, found.root, attempt, rule, found)
+            return self._answered(rule, node, attempt, rule, found)
         except RequirementNotMet as no:
             self.graph.adopt(())
             return no.mismatch
@@ -102,6 +96,19 @@ class Attempts:
     def _checked(self, rule: Rule) -> bool:
         """Whether what a rule declares is executed."""
         return self.check and not (self.trust and rule.ours)
+
+    def _straight(self, rule: Rule, node: Node) -> Application | Mismatch:
+        found = rule.match(self.graph, node)
+        return self._built(rule, found) if isinstance(found, Match) else found
+
+    def _matched(self, rule: Rule, node: Node) -> Match | Mismatch:
+        if self._trusted(rule):
+            return rule.match(self.graph, node)
+        watch = Watch(self.graph, self.graph.nodes) if self.paranoid else None
+        found = self._call(rule, rule.match, self.graph, node)
+        if watch is not None:
+            watch.see()
+        return found
 
     def _answered(self, rule: Rule, node: Node, attempt: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What an attempt gives; whatever a rule raises becomes a refusal that names it and the operator."""
@@ -125,8 +132,6 @@ class Attempts:
 
     def _call(self, rule: Rule, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What a function of a rule returns, within the time limit."""
-        if self._trusted(rule):
-            return function(*args, **kwargs)
         with nullcontext() if rule.ours else shielded():
             return self.limit.run(lambda: function(*args, **kwargs))
 
@@ -144,13 +149,15 @@ class Attempts:
     def _built(self, rule: Rule, found: Match) -> Application:
         """What a rule writes for a match, not yet executed."""
         found.facts, found.context = self.facts, self.context
+        trusted = self._trusted(rule)
         if rule.check is not None:
-            answer = self._call(rule, rule.check, found)
+            answer = rule.check(found) if trusted else self._call(rule, rule.check, found)
             if answer is not None:
                 hint = "it turns matches down with m.require(...)"
                 raise Refused(f"{_place(rule, found.root)}: check returns {answer!r}: {hint}", rule)
-        made = self._application(rule, found, self._call(rule, rule.rewrite, found, self.graph))
-        wrong = "" if self._trusted(rule) else flaw(found, made.new, names=self.paranoid or not rule.ours)
+        written = rule.rewrite(found, self.graph) if trusted else self._call(rule, rule.rewrite, found, self.graph)
+        made = self._application(rule, found, written)
+        wrong = "" if trusted else flaw(found, made.new, names=self.paranoid or not rule.ours)
         if wrong:
             raise Refused(f"{_place(rule, found.root)}: {wrong}", rule)
         return made
@@ -165,17 +172,20 @@ class Attempts:
             kind = type(strange[0]).__name__
             raise Refused(f"{_place(rule, found.root)}: rewrite returns a {kind}, which is no tensor{hint}", rule)
         old = list(found.root.outputs)
-        unread = [t for t in old[len(tensors) :] if t.name and (t.outputs or self.graph.is_output(t))]
-        if unread or len(tensors) > len(old):
-            place = _place(rule, found.root)
-            raise Refused(f"{place} returns {len(tensors)} tensors for {len(old)} outputs", rule)
-        made = Application(rule, found, self.graph, self.facts, old[: len(tensors)], tensors, tags)
-        made.made = {id(node) for node in self.graph.beside}
-        same = all(was is now and tag is None for was, now, tag in zip(made.old, made.new, tags, strict=True))
-        found.require(not same or rule.effect.kind != Preserves.kind, "changes nothing")
-        for was, now in zip(made.old, made.new, strict=True):
+        if len(tensors) != len(old):
+            unread = [t for t in old[len(tensors) :] if t.name and (t.outputs or self.graph.is_output(t))]
+            if unread or len(tensors) > len(old):
+                place = _place(rule, found.root)
+                raise Refused(f"{place} returns {len(tensors)} tensors for {len(old)} outputs", rule)
+            del old[len(tensors) :]
+        beside = {id(node) for node in self.graph.beside}
+        made = Application(rule, found, self.graph, self.facts, old, tensors, tags, beside)
+        changes = rule.effect.kind != Preserves.kind
+        for was, now, tag in zip(old, tensors, tags, strict=True):
+            changes = changes or was is not now or tag is not None
             if was is not now and not made.is_new(now) and self.graph.is_output(was):
-                found.require(False, "is a graph output and would lose its name", was)
+                found.turn_down("is a graph output and would lose its name", was)
+        found.require(changes, "changes nothing")
         return made
 
     def _twice(self, rule: Rule, found: Match) -> Application:

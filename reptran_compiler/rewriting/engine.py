@@ -77,6 +77,7 @@ class Engine:
     limit: TimeLimit = field(default_factory=TimeLimit)
     trust: bool = False
     _touched: set[int] = field(default_factory=set, repr=False)
+    _watching: bool = field(default=False, repr=False)
     _attempts: Attempts = field(init=False, repr=False)
     _places: dict[str, list[int]] = field(default_factory=dict, repr=False)
     _seen: int = field(default=-1, repr=False)
@@ -101,7 +102,7 @@ class Engine:
         for turn in range(1, _ROUNDS + 1):
             self._refresh()
             with self._watched([rule]), self._tidied():
-                count = sum(self._try(rule, node) is not None for node in self._roots(rule) if self._alive(node))
+                count = sum(self._try(rule, node) is not None for node in self._roots(rule) if self.graph.is_read(node))
             total += count
             if not count:
                 break
@@ -153,12 +154,16 @@ class Engine:
             parts = inner.get(id(node), [])
             if parts:
                 claims.subtract(id(part) for part in parts)
-            if not self._alive(node):
+            if not self.graph.is_read(node):
                 continue
-            if parts and any(self._try(rule, node) is not None for rule in deep if context.pending(parts[-1])):
+            if parts and any(
+                self._try(rule, node) is not None
+                for rule in deep
+                if context.pending(parts[-1]) and rule.pattern.accepts(node)
+            ):
                 continue
             # What a match behind this one may still take is left to it.
-            free = [each for each in (*reversed(parts), node) if claims[id(each)] == 0 and self._alive(each)]
+            free = [each for each in (*reversed(parts), node) if claims[id(each)] == 0 and self.graph.is_read(each)]
             left += [each for each in free if not self._visit(each, rules, context, by_type)]
         return left
 
@@ -178,6 +183,7 @@ class Engine:
         strange = list(rules) if self.paranoid else [rule for rule in rules if not rule.ours]
         watch = Watch(self.graph, self.graph.nodes) if strange else None
         self._touched.clear()
+        self._watching = watch is not None
         yield
         if watch is not None:
             try:
@@ -206,12 +212,6 @@ class Engine:
             ready = context.unfinished(node)
         return False
 
-    def _alive(self, node: Node) -> bool:
-        for tensor in node.outputs:
-            if tensor.outputs or self.graph.is_output(tensor):
-                return True
-        return False
-
     def _refresh(self) -> None:
         """Look at the graph anew where it has changed since it was looked at."""
         if self._seen == self.graph.version:
@@ -231,15 +231,12 @@ class Engine:
         return [self.graph.nodes[place] for place in sorted(i for t in set(types) for i in self._places.get(t, ()))]
 
     def _try(self, rule: Rule, node: Node) -> Node | None:
-        """Apply a rule to an operator. Returns the operator that now ends the expression, None where it does not
-        match."""
-        if not rule.pattern.accepts(node):
-            return None
+        """Apply a rule to an operator of a type that its expression may end in. Returns the operator that now ends the
+        expression, None where it does not match."""
         report = self.reports.get(rule.name)
         if report is None:
             report = self.reports[rule.name] = RuleReport(rule.name)
-        found = self._attempts.matched(rule, node)
-        made = self._attempts.rewritten(rule, found) if isinstance(found, Match) else found
+        made = self._attempts.made(rule, node)
         if isinstance(made, Mismatch):
             report.missed[node.name] = made
             return None
@@ -251,8 +248,9 @@ class Engine:
 
     def _commit(self, made: Application) -> None:
         fresh = nodes_made(made, self.graph)
-        readers = (reader for tensor in made.old for reader in tensor.outputs)
-        self._touched.update(id(node) for node in (*fresh, *made.match.nodes, *readers))
+        if self._watching:
+            readers = (reader for tensor in made.old for reader in tensor.outputs)
+            self._touched.update(id(node) for node in (*fresh, *made.match.nodes, *readers))
         self.graph.adopt(fresh)
         for old, new, tag in zip(made.old, made.new, made.tags, strict=True):
             if new is old:
@@ -264,14 +262,14 @@ class Engine:
                 self.graph.redirect(old, new, fresh)
             if tag is not None:
                 self.facts.tags[new.name] = tag
-            elif made.rule.effect.kind != Preserves.kind:
+            elif self.facts.tags and made.rule.effect.kind != Preserves.kind:
                 self.facts.tags.pop(new.name, None)
         for inner, taking in made.match.names:
             self.facts.exchanged(inner.name, taking.name)
             inner.name, taking.name = taking.name, inner.name
         self.graph.prune(made.match.root)
         left = {node.name for node in made.match.nodes if not node.gone}
-        for node in fresh:
+        for node in fresh if left else ():
             if node.name in left:
                 node.name = self.graph.fresh(node.name)
 

@@ -90,9 +90,11 @@ class Facts:
         """Shape and type as the untagged graph has them."""
         if isinstance(tensor, Constant):
             return TensorFact(tuple(tensor.shape), np.dtype(tensor.dtype))
-        if tensor.name not in self.cases[case]:
+        known = self.cases[case].get(tensor.name)
+        if known is None:
             self._infer(tensor, case)
-        return self.cases[case][tensor.name]
+            known = self.cases[case][tensor.name]
+        return known
 
     def of(self, tensor: Tensor, case: int = 0) -> TensorFact:
         """Shape and type as the tensor is now. Tags that change shapes override this."""
@@ -112,6 +114,9 @@ class Facts:
 
     def constant(self, tensor: Tensor) -> bool:
         """Whether a tensor is stored, or computed from stored tensors alone."""
+        found = self._constant.get(id(tensor))
+        if found is not None:
+            return found[1]
         stack = [tensor]
         while stack:
             here = stack[-1]

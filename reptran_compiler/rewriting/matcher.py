@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from onnx import defs, helper
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor
-from reptran_compiler.rewriting.patterns import Either, Match, Mismatch, Operand, Operator, Pattern
+from reptran_compiler.rewriting.patterns import ANY, Either, Match, Mismatch, Operand, Operator, Pattern
 
 _COMMUTATIVE = frozenset({"Add", "Mul", "Equal", "And", "Or", "Max", "Min", "Sum"})
 
 Bound = dict[str, Any]
 Nodes = dict[int, Node]
-Found = Iterator[tuple[Bound, Nodes]]
+#: Takes what is bound and found so far further; whether that gave a match.
+Then = Callable[[Bound, Nodes], bool]
+#: Whether a node, or an operand, fits and what comes behind it does, too.
+Step = Callable[[Any, Bound, Nodes, "_Attempt", Then], bool]
+Matcher = Callable[[Graph, Node], Match | Mismatch]
 
 
 def match(pattern: Operator | Either, graph: Graph, root: Node) -> Match | Mismatch:
@@ -28,121 +31,176 @@ def match(pattern: Operator | Either, graph: Graph, root: Node) -> Match | Misma
     Returns:
         The first match, or why the attempt that came furthest failed.
     """
-    if isinstance(pattern, Operator) and not pattern.inputs and not pattern.attrs and pattern.accepts(root):
-        return Match(graph, root, {pattern.name: root} if pattern.name else {}, (root,))
-    matcher = _Matcher(graph, ("expression", root.name, "does not match"))
-    for choice in pattern.choices if isinstance(pattern, Either) else (pattern,):
-        if not isinstance(choice, Operator):
-            continue
-        for bound, nodes in matcher.operator(choice, root, {}, {}):
-            leak = _leak(graph, root, nodes)
-            if leak is None:
-                return Match(graph, root, bound, tuple(nodes.values()))
-            matcher.fail("expression", leak.name, "is also read outside the match", bound, nodes)
-    return Mismatch(*matcher.why)
+    return compiled(pattern)(graph, root)
 
 
-def _leak(graph: Graph, root: Node, nodes: Nodes) -> Tensor | None:
-    """A tensor inside an expression that is read outside of it."""
-    inner = (tensor for node in nodes.values() if node is not root for tensor in node.outputs)
-    return next((t for t in inner if graph.is_output(t) or any(id(reader) not in nodes for reader in t.outputs)), None)
+def compiled(pattern: Operator | Either) -> Matcher:
+    """`match` for one pattern, which is looked at once: a function for each of its parts."""
+    if isinstance(pattern, Operator) and not pattern.inputs and not pattern.attrs:
+        return _any_operands(pattern)
+    choices = pattern.choices if isinstance(pattern, Either) else (pattern,)
+    steps = [_operator(choice) for choice in choices if isinstance(choice, Operator)]
+
+    def matched(graph: Graph, root: Node) -> Match | Mismatch:
+        attempt = _Attempt(graph, root)
+        for step in steps:
+            if step(root, {}, {}, attempt, attempt.end):
+                assert attempt.found is not None, "`end` is behind every match"
+                return attempt.found
+        return Mismatch(*attempt.why)
+
+    return matched
 
 
-@dataclass
-class _Matcher:
-    """Tries patterns against the operators of a graph; `why` says what did not fit in the best attempt so far, and
-    becomes a `Mismatch`."""
+def _any_operands(pattern: Operator) -> Matcher:
+    """The matcher of a pattern that asks for a type of operator alone."""
+    name, types = pattern.name, frozenset(pattern.types)
 
-    graph: Graph
-    why: tuple[str, str, str]
-    _furthest: int = -1
+    def matched(graph: Graph, root: Node) -> Match | Mismatch:
+        if ANY in types or root.op_type in types:
+            return Match(graph, root, {name: root} if name else {}, (root,))
+        return Mismatch(pattern.label, root.name, f"is a {root.op_type}")
 
-    def fail(self, part: str, where: str, reason: str, bound: Bound, nodes: Nodes) -> None:
-        """Note that an attempt failed, with what it had found by then."""
-        if len(bound) + len(nodes) > self._furthest:
-            self.why, self._furthest = (part, where, reason), len(bound) + len(nodes)
+    return matched
 
-    def operator(self, p: Operator, node: Node, bound: Bound, nodes: Nodes) -> Found:
-        """All ways in which an operator fits, given what is bound already."""
-        reason = self._unfit(p, node)
-        if reason:
-            self.fail(p.label, node.name, reason, bound, nodes)
-            return
-        if p.name:
-            if bound.get(p.name, node) is not node:
-                self.fail(p.label, node.name, "is not the operator met before under this name", bound, nodes)
-                return
-            bound = {**bound, p.name: node}
-        nodes = {**nodes, id(node): node}
-        if not p.inputs:
-            yield bound, nodes
-            return
-        orders = [list(node.inputs)]
-        if node.op in _COMMUTATIVE and len(node.inputs) == 2:
-            orders.append(list(reversed(node.inputs)))
-        for order in orders:
-            yield from self._inputs(p, 0, order, bound, nodes)
 
-    def _unfit(self, p: Operator, node: Node) -> str:
-        """Why an operator by itself does not fit; empty where it does."""
-        if not p.accepts(node):
-            return f"is a {node.op_type}"
-        for attribute, wanted in p.attrs:
-            value = self._attribute(node, attribute)
+class _Attempt:
+    """The match of one expression; `why` says what did not fit in the best attempt so far."""
+
+    def __init__(self, graph: Graph, root: Node) -> None:
+        self.graph, self.root = graph, root
+        self.why = ("expression", root.name, "does not match")
+        self.furthest = -1
+        self.found: Match | None = None
+
+    def fails(self, part: str, where: str, reason: str, bound: Bound, nodes: Nodes) -> bool:
+        """Note why an attempt failed, with what it had found by then."""
+        if len(bound) + len(nodes) > self.furthest:
+            self.why, self.furthest = (part, where, reason), len(bound) + len(nodes)
+        return False
+
+    def end(self, bound: Bound, nodes: Nodes) -> bool:
+        """Note a match, unless it leaks."""
+        leak = self._leak(nodes)
+        if leak is not None:
+            return self.fails("expression", leak.name, "is also read outside the match", bound, nodes)
+        self.found = Match(self.graph, self.root, bound, tuple(nodes.values()))
+        return True
+
+    def _leak(self, nodes: Nodes) -> Tensor | None:
+        """A tensor inside the expression that is read outside of it."""
+        for node in nodes.values() if len(nodes) > 1 else ():
+            for tensor in node.outputs if node is not self.root else ():
+                if self.graph.is_output(tensor) or any(id(reader) not in nodes for reader in tensor.outputs):
+                    return tensor
+        return None
+
+
+def _operator(p: Operator) -> Step:
+    """All ways in which an operator fits."""
+    types, label, name, attrs, count = frozenset(p.types), p.label, p.name, p.attrs, len(p.inputs)
+    any_type, steps = ANY in types, tuple(_part(part) for part in p.inputs)
+
+    def fits(node: Node, bound: Bound, nodes: Nodes, attempt: _Attempt, then: Then) -> bool:
+        if not any_type and node.op_type not in types:
+            return attempt.fails(label, node.name, f"is a {node.op_type}", bound, nodes)
+        for attribute, wanted in attrs:
+            value = _attribute(attempt.graph, node, attribute)
             if not (wanted(value) if callable(wanted) else value == wanted):
-                return f"its {attribute} is {value!r}"
-        if p.inputs and len(node.inputs) > len(p.inputs):
-            return f"has {len(node.inputs)} inputs, not {len(p.inputs)}"
-        return ""
+                return attempt.fails(label, node.name, f"its {attribute} is {value!r}", bound, nodes)
+        if count and len(node.inputs) > count:
+            return attempt.fails(label, node.name, f"has {len(node.inputs)} inputs, not {count}", bound, nodes)
+        if name:
+            if bound.get(name, node) is not node:
+                return attempt.fails(label, node.name, "is not the operator met before under this name", bound, nodes)
+            bound = {**bound, name: node}
+        nodes = {**nodes, id(node): node}
+        if not count:
+            return then(bound, nodes)
+        given: list[Tensor | None] = [tensor if tensor.name else None for tensor in node.inputs]
+        given += [None] * (count - len(given))
+        if _inputs(steps, 0, given, bound, nodes, attempt, then):
+            return True
+        if node.op not in _COMMUTATIVE or len(node.inputs) != 2:
+            return False
+        given[:2] = given[1::-1]
+        return _inputs(steps, 0, given, bound, nodes, attempt, then)
 
-    def _attribute(self, node: Node, name: str) -> Any:
-        """An attribute, or where it is absent the default that the operator has in the graph's opset."""
-        if name in node.attrs:
-            return node.attrs[name]
-        return _default(node.op, "", self.graph.opset, name) if node.domain in (None, "", "ai.onnx") else None
-
-    def _inputs(self, p: Operator, index: int, order: list[Tensor], bound: Bound, nodes: Nodes) -> Found:
-        if index == len(p.inputs):
-            yield bound, nodes
-            return
-        tensor = order[index] if index < len(order) and order[index].name != "" else None
-        for now, seen in self._operand(p.inputs[index], tensor, bound, nodes):
-            yield from self._inputs(p, index + 1, order, now, seen)
-
-    def _operand(self, p: Pattern, tensor: Tensor | None, bound: Bound, nodes: Nodes) -> Found:
-        if isinstance(p, Either):
-            for choice in p.choices:
-                yield from self._operand(choice, tensor, bound, nodes)
-        elif isinstance(p, Operator):
-            maker = tensor.inputs[0] if tensor is not None and tensor.inputs else None
-            if maker is not None and maker.outputs[0] is tensor:
-                yield from self.operator(p, maker, bound, nodes)
-                return
-            reason = "no operator makes it" if maker is None else f"is not the first output of {maker.name!r}"
-            self.fail(p.label, tensor.name if tensor else "", reason, bound, nodes)
-        elif tensor is None:
-            if p.optional:
-                yield bound, nodes
-            else:
-                self.fail(p.name, "", "is absent", bound, nodes)
-        else:
-            reason = _unfit_tensor(p, tensor, bound)
-            if reason:
-                part = p.name or ("constant" if p.constant else "operand")
-                self.fail(part, tensor.name, reason, bound, nodes)
-            else:
-                yield ({**bound, p.name: tensor} if p.name else bound), nodes
+    return fits
 
 
-def _unfit_tensor(p: Operand, tensor: Tensor, bound: Bound) -> str:
-    """Why a tensor is not what a pattern asks for; empty where it is."""
-    if p.constant and not isinstance(tensor, Constant):
-        return "is not a constant"
-    if p.test is not None and not p.test(tensor):
-        return "does not pass the pattern's test"
-    if bound.get(p.name, tensor) is not tensor:
-        return "is not the tensor met before under this name"
-    return ""
+def _inputs(
+    steps: tuple[Step, ...],
+    index: int,
+    given: list[Tensor | None],
+    bound: Bound,
+    nodes: Nodes,
+    attempt: _Attempt,
+    then: Then,
+) -> bool:
+    """Whether operands fit from one of them on."""
+    if index == len(steps) - 1:
+        return steps[index](given[index], bound, nodes, attempt, then)
+
+    def rest(now: Bound, seen: Nodes) -> bool:
+        return _inputs(steps, index + 1, given, now, seen, attempt, then)
+
+    return steps[index](given[index], bound, nodes, attempt, rest)
+
+
+def _part(p: Pattern) -> Step:
+    """All ways in which an operand fits."""
+    if isinstance(p, Either):
+        choices = tuple(_part(choice) for choice in p.choices)
+
+        def either(tensor: Tensor | None, bound: Bound, nodes: Nodes, attempt: _Attempt, then: Then) -> bool:
+            return any(choice(tensor, bound, nodes, attempt, then) for choice in choices)
+
+        return either
+    return _made(p) if isinstance(p, Operator) else _operand(p)
+
+
+def _made(p: Operator) -> Step:
+    """An operand that an operator makes."""
+    fits, label = _operator(p), p.label
+
+    def made(tensor: Tensor | None, bound: Bound, nodes: Nodes, attempt: _Attempt, then: Then) -> bool:
+        maker = tensor.inputs[0] if tensor is not None and tensor.inputs else None
+        if maker is not None and maker.outputs[0] is tensor:
+            return fits(maker, bound, nodes, attempt, then)
+        reason = "no operator makes it" if maker is None else f"is not the first output of {maker.name!r}"
+        return attempt.fails(label, tensor.name if tensor else "", reason, bound, nodes)
+
+    return made
+
+
+def _operand(p: Operand) -> Step:
+    """An operand that is a tensor."""
+    name, constant, test = p.name, p.constant, p.test
+    part = name or ("constant" if constant else "operand")
+
+    def operand(tensor: Tensor | None, bound: Bound, nodes: Nodes, attempt: _Attempt, then: Then) -> bool:
+        if tensor is None:
+            return then(bound, nodes) if p.optional else attempt.fails(name, "", "is absent", bound, nodes)
+        if constant and not isinstance(tensor, Constant):
+            return attempt.fails(part, tensor.name, "is not a constant", bound, nodes)
+        if test is not None and not test(tensor):
+            return attempt.fails(part, tensor.name, "does not pass the pattern's test", bound, nodes)
+        if name:
+            if bound.get(name, tensor) is not tensor:
+                reason = "is not the tensor met before under this name"
+                return attempt.fails(part, tensor.name, reason, bound, nodes)
+            bound = {**bound, name: tensor}
+        return then(bound, nodes)
+
+    return operand
+
+
+def _attribute(graph: Graph, node: Node, name: str) -> Any:
+    """An attribute, or where it is absent the default that the operator has in the graph's opset."""
+    if name in node.attrs:
+        return node.attrs[name]
+    return _default(node.op, "", graph.opset, name) if node.domain in (None, "", "ai.onnx") else None
 
 
 @cache

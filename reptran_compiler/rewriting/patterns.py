@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from reptran_compiler.model import Graph, Node, Tensor
 
@@ -86,8 +86,7 @@ class Either:
 Pattern = Operand | Operator | Either
 
 
-@dataclass(frozen=True)
-class Mismatch:
+class Mismatch(NamedTuple):
     """Why a pattern did not match: the pattern's part, where in the graph, and the reason."""
 
     part: str
@@ -101,9 +100,11 @@ class Mismatch:
 class RequirementNotMet(Exception):
     """A rule's own check turned a match down."""
 
-    def __init__(self, mismatch: Mismatch) -> None:
-        super().__init__(mismatch)
-        self.mismatch = mismatch
+    @property
+    def mismatch(self) -> Mismatch:
+        """Why."""
+        found: Mismatch = self.args[0]
+        return found
 
 
 @dataclass

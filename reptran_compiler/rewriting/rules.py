@@ -20,10 +20,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from reptran_compiler.rewriting.cost import Cost
+from reptran_compiler.rewriting.matcher import Matcher, compiled
 from reptran_compiler.rewriting.patterns import Either, Operator, build
 
 if TYPE_CHECKING:
@@ -82,17 +83,22 @@ class Rule:
     pattern: Operator | Either
     summary: str
 
-    @property
+    @cached_property
     def ours(self) -> bool:
         """Whether its functions are the compiler's own code, whoever registers it."""
-        return _is_ours(self.body.__module__)
+        return str(self.body.__module__).split(".")[0] in ("reptran_compiler", "reptran_passes")
 
-    @property
+    @cached_property
     def check(self) -> Callable[..., Any] | None:
         """What turns matches down; None where nothing does."""
         return self.part("check")
 
-    @property
+    @cached_property
+    def match(self) -> Matcher:
+        """The pattern against the expression that ends in an operator of a graph."""
+        return compiled(self.pattern)
+
+    @cached_property
     def rewrite(self) -> Callable[..., Any]:
         """What builds what takes the place of a match."""
         found = self.part("rewrite")
@@ -103,11 +109,6 @@ class Rule:
         """A function of the rule's class, None where it has none of that name."""
         found = getattr(self.body, name, None)
         return found if callable(found) else None
-
-
-@cache
-def _is_ours(module: object) -> bool:
-    return str(module).split(".")[0] in ("reptran_compiler", "reptran_passes")
 
 
 def rule(

@@ -97,7 +97,7 @@ def probe(
         model, outputs=[*plain, *(prefix + name for name in plain), *values], threads=threads, nodes=shapes
     )
     found = session.run(feeds, [*(prefix + name for name in plain), *values])
-    facts = {tensor.name: _stored_fact(tensor) for tensor in model.graph.initializer}
+    facts = _stored_facts(model)
     facts.update({name: TensorFact(array.shape, array.dtype) for name, array in feeds.items()})
     for name in plain:
         shape = tuple(int(size) for size in found[prefix + name])
@@ -133,13 +133,16 @@ def inferred_facts(
     model: ModelProto, feeds: Mapping[str, NDArray[Any]], symbols: Symbols | None = None
 ) -> dict[str, TensorFact]:
     """As `tensor_facts`, as far as shape inference and symbols tell; tensors with an open axis are left out."""
-    facts = {tensor.name: _stored_fact(tensor) for tensor in model.graph.initializer}
+    facts = _stored_facts(model)
     facts.update({name: TensorFact(array.shape, array.dtype) for name, array in feeds.items()})
     shapes = {} if symbols is None else _told_shapes(model, feeds, symbols)
     if symbols is not None:
-        facts.update(
-            (name, TensorFact(shape, symbols.dtypes[name])) for name, shape in shapes.items() if name in symbols.dtypes
-        )
+        known: dict[tuple[int, int], TensorFact] = {}  # most tensors have the shape and type of some other
+        for name, shape in shapes.items():
+            dtype = symbols.dtypes.get(name)
+            if dtype is not None:
+                key = (id(shape), id(dtype))
+                facts[name] = known.get(key) or known.setdefault(key, TensorFact(shape, dtype))
         if all(name in facts for node in model.graph.node for name in node.output if name):
             return facts
     light = _light(model)
@@ -164,9 +167,17 @@ def _told_shapes(model: ModelProto, feeds: Mapping[str, NDArray[Any]], symbols: 
     onnxruntime pools an image smaller than its window as symbols say, not as shape inference does.
     """
     sizes = _axis_sizes(model, feeds)
-    made = (name for node in model.graph.node for name in node.output)
-    told = ((name, _evaluated(symbols.shapes.get(name), sizes)) for name in made)
-    return {name: shape for name, shape in told if shape is not None}
+    known: dict[tuple[int, ...], tuple[int, ...] | None] = {}
+    told = {}
+    for name in (name for node in model.graph.node for name in node.output):
+        axes = symbols.shapes.get(name)
+        if axes is None:
+            continue
+        key = tuple(map(id, axes))
+        shape = known[key] if key in known else known.setdefault(key, _evaluated(axes, sizes))
+        if shape is not None:
+            told[name] = shape
+    return told
 
 
 def integer_values(model: ModelProto, feeds: Mapping[str, NDArray[Any]], symbols: Symbols) -> dict[str, NDArray[Any]]:
@@ -219,6 +230,8 @@ def _part(model: ModelProto, names: Sequence[str], known: Mapping[str, NDArray[A
 
 def _shaped(model: ModelProto) -> list[str]:
     """The tensors that are computed from shapes and stored tensors alone."""
+    if not any(node.op_type in ("Shape", "Size") for node in model.graph.node):
+        return []
     stored = {tensor.name for tensor in model.graph.initializer}
     shaped: dict[str, None] = {}
     for node in model.graph.node:
@@ -285,8 +298,17 @@ def _inferred_values(light: ModelProto) -> list[ValueInfoProto]:
     return [*result.graph.value_info, *result.graph.output]
 
 
-def _stored_fact(tensor: TensorProto) -> TensorFact:
-    return TensorFact(tuple(tensor.dims), element_dtype(tensor.data_type))
+def _stored_facts(model: ModelProto) -> dict[str, TensorFact]:
+    """Shape and type of the initializers; equal ones are one object."""
+    known: dict[tuple[int, tuple[int, ...]], TensorFact] = {}
+    facts = {}
+    for tensor in model.graph.initializer:
+        key = (tensor.data_type, tuple(tensor.dims))
+        fact = known.get(key)
+        if fact is None:
+            fact = known[key] = TensorFact(key[1], element_dtype(key[0]))
+        facts[tensor.name] = fact
+    return facts
 
 
 def _dtype(text: str) -> np.dtype[Any]:

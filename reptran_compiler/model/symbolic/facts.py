@@ -36,7 +36,7 @@ _TYPES: Mapping[int, np.dtype[Any]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Fact:
     """What is known of a tensor; None stands for nothing.
 
@@ -52,6 +52,15 @@ class Fact:
     shape: Shape | None = None
     value: Array | None = None
     items: tuple[Fact, ...] = ()
+
+    def __init__(
+        self,
+        dtype: np.dtype[Any] | None = None,
+        shape: Shape | None = None,
+        value: Array | None = None,
+        items: tuple[Fact, ...] = (),
+    ) -> None:
+        self.__dict__.update(dtype=dtype, shape=shape, value=value, items=items)
 
     @property
     def constants(self) -> list[int] | None:
@@ -78,8 +87,15 @@ class Stored(Fact):
 
 def constant_shape(shape: Shape | None) -> tuple[int, ...] | None:
     """The sizes, if all of them are known and constant."""
-    sizes = [size.constant for size in shape or ()]
-    return None if shape is None or None in sizes else tuple(size for size in sizes if size is not None)
+    if shape is None:
+        return None
+    sizes = []
+    for size in shape:
+        constant = size.constant
+        if constant is None:
+            return None
+        sizes.append(constant)
+    return tuple(sizes)
 
 
 def of_array(array: Array) -> Fact:

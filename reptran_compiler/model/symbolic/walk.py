@@ -27,6 +27,7 @@ from reptran_compiler.model.symbolic.facts import (
 )
 
 OWN = ("", "ai.onnx")
+_UNKNOWN = Fact()
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _input(item: ValueInfoProto, named: set[str]) -> Fact:
 
 def _outputs(node: NodeProto, opset: int, facts: Mapping[str, Fact]) -> list[Fact]:
     """The facts of a node's outputs, as far as its rules know them."""
-    call = Call(node, opset, [facts.get(name, Fact()) if name else None for name in node.input])
+    call = Call(node, opset, [facts.get(name, _UNKNOWN) if name else None for name in node.input])
     try:
         if node.op_type == "Constant":
             return [_settled(node.output[0], _constant(call))]
@@ -187,7 +188,7 @@ def _dtype(call: Call) -> np.dtype[Any] | None:
 
 def _settled(name: str, fact: Fact) -> Fact:
     """The fact as it is kept: small, in the type's range, with opaque elements for unknown integers."""
-    if fact.shape is not None and any(len(size.text) >= LONGEST // 4 for size in fact.shape):
+    if fact.shape is not None and max([len(size.text) for size in fact.shape], default=0) >= LONGEST // 4:
         short = (size if len(size.text) < LONGEST // 4 else extent(name, i) for i, size in enumerate(fact.shape))
         fact = Fact(fact.dtype, tuple(short), fact.value)
     form = constant_shape(fact.shape)
