@@ -19,6 +19,8 @@ Nodes = dict[int, Node]
 Then = Callable[[Bound, Nodes], bool]
 #: Whether a node, or an operand, fits and what comes behind it does, too.
 Step = Callable[[Any, Bound, Nodes, "_Attempt", Then], bool]
+#: What was made of the operands of a pattern so far, by identity.
+Steps = dict[int, Step]
 Matcher = Callable[[Graph, Node], Match | Mismatch]
 
 
@@ -35,11 +37,12 @@ def match(pattern: Operator | Either, graph: Graph, root: Node) -> Match | Misma
 
 
 def compiled(pattern: Operator | Either) -> Matcher:
-    """`match` for one pattern, which is looked at once: a function for each of its parts."""
+    """`match` for one pattern, which is looked at once: a function for each of its parts, however often it is there."""
     if isinstance(pattern, Operator) and not pattern.inputs and not pattern.attrs:
         return _any_operands(pattern)
     choices = pattern.choices if isinstance(pattern, Either) else (pattern,)
-    steps = [_operator(choice) for choice in choices if isinstance(choice, Operator)]
+    known: Steps = {}
+    steps = [_operator(choice, known) for choice in choices if isinstance(choice, Operator)]
 
     def matched(graph: Graph, root: Node) -> Match | Mismatch:
         attempt = _Attempt(graph, root)
@@ -96,10 +99,10 @@ class _Attempt:
         return None
 
 
-def _operator(p: Operator) -> Step:
+def _operator(p: Operator, known: Steps) -> Step:
     """All ways in which an operator fits."""
     types, label, name, attrs, count = frozenset(p.types), p.label, p.name, p.attrs, len(p.inputs)
-    any_type, steps = ANY in types, tuple(_part(part) for part in p.inputs)
+    any_type, steps = ANY in types, tuple(_part(part, known) for part in p.inputs)
 
     def fits(node: Node, bound: Bound, nodes: Nodes, attempt: _Attempt, then: Then) -> bool:
         if not any_type and node.op_type not in types:
@@ -148,21 +151,29 @@ def _inputs(
     return steps[index](given[index], bound, nodes, attempt, rest)
 
 
-def _part(p: Pattern) -> Step:
+def _part(p: Pattern, known: Steps) -> Step:
     """All ways in which an operand fits."""
-    if isinstance(p, Either):
-        choices = tuple(_part(choice) for choice in p.choices)
-
-        def either(tensor: Tensor | None, bound: Bound, nodes: Nodes, attempt: _Attempt, then: Then) -> bool:
-            return any(choice(tensor, bound, nodes, attempt, then) for choice in choices)
-
-        return either
-    return _made(p) if isinstance(p, Operator) else _operand(p)
+    if id(p) not in known:
+        if isinstance(p, Either):
+            known[id(p)] = _either(p, known)
+        else:
+            known[id(p)] = _made(p, known) if isinstance(p, Operator) else _operand(p)
+    return known[id(p)]
 
 
-def _made(p: Operator) -> Step:
+def _either(p: Either, known: Steps) -> Step:
+    """An operand that is one of several things."""
+    choices = tuple(_part(choice, known) for choice in p.choices)
+
+    def either(tensor: Tensor | None, bound: Bound, nodes: Nodes, attempt: _Attempt, then: Then) -> bool:
+        return any(choice(tensor, bound, nodes, attempt, then) for choice in choices)
+
+    return either
+
+
+def _made(p: Operator, known: Steps) -> Step:
     """An operand that an operator makes."""
-    fits, label = _operator(p), p.label
+    fits, label = _operator(p, known), p.label
 
     def made(tensor: Tensor | None, bound: Bound, nodes: Nodes, attempt: _Attempt, then: Then) -> bool:
         maker = tensor.inputs[0] if tensor is not None and tensor.inputs else None
