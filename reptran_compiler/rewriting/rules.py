@@ -88,7 +88,7 @@ class Rule:
         """Whether its functions are the compiler's own code, whoever registers it."""
         return str(self.body.__module__).split(".")[0] in ("reptran_compiler", "reptran_passes")
 
-    @cached_property
+    @property
     def check(self) -> Callable[..., Any] | None:
         """What turns matches down; None where nothing does."""
         return self.part("check")
@@ -98,7 +98,7 @@ class Rule:
         """The pattern against the expression that ends in an operator of a graph."""
         return compiled(self.pattern)
 
-    @cached_property
+    @property
     def rewrite(self) -> Callable[..., Any]:
         """What builds what takes the place of a match."""
         found = self.part("rewrite")
