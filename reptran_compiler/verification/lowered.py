@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from reptran_compiler.runtime import (
     Level,
     RuntimeFailure,
     Session,
+    TensorFact,
     compare,
     generator,
     probe,
@@ -37,7 +38,7 @@ from reptran_compiler.verification.drawing import draw
 from reptran_compiler.verification.exact import integral, signs_moved
 from reptran_compiler.verification.interface import interface_failures
 from reptran_compiler.verification.magnitudes import magnitudes
-from reptran_compiler.verification.protograph import MalformedGraph, ProtoGraph
+from reptran_compiler.verification.protograph import MalformedGraph, NodeView, ProtoGraph
 from reptran_compiler.verification.report import Coverage, Distance, EquivalenceReport, Failure, Worst
 from reptran_compiler.verification.sizes import judged_batches
 
@@ -202,9 +203,10 @@ class _Run:
         """The signs of which the lowered graph makes one copy; in the old one, what they are made of is repeated."""
         found = {}
         for cut in self.cuts:
-            repeated = _repetition(self.old, cut.inputs[0]) if cut.binarises and cut.output in self.new_facts else None
-            if repeated is not None:
-                there, here = self.new_facts[cut.output].shape, self.facts[cut.output].shape
+            if not cut.binarises or cut.output not in self.new_facts:
+                continue
+            there, here = self.new_facts[cut.output].shape, self.facts[cut.output].shape
+            for repeated in _repetitions(self.old, self.facts, cut.inputs[0]):
                 if math.prod(there) * repeated.copies == math.prod(here):
                     found[cut.output] = repeated
         return found
@@ -313,29 +315,37 @@ class _Repetition:
         return np.concatenate([values] * self.copies, self.axis)
 
 
-def _repetition(graph: ProtoGraph, name: str) -> _Repetition | None:
-    """The equal copies that a tensor consists of by how it is made; None where it does not."""
+def _repetitions(graph: ProtoGraph, facts: Mapping[str, TensorFact], name: str) -> Iterator[_Repetition]:
+    """The equal copies that a tensor consists of by how it is made, and those that each of them consists of."""
     maker = graph.maker.get(name)
-    if maker is None or len(maker.outputs) != 1:
-        return None
+    if maker is None or len(maker.outputs) != 1 or name not in facts:
+        return
+    inner = _repetitions(graph, facts, maker.inputs[0]) if maker.inputs else ()
+    outer = _outer(graph, maker, len(facts[name].shape))
+    if outer is not None:
+        yield outer
+        yield from (_Repetition(outer.copies * each.copies, each.axis) for each in inner if each.axis == outer.axis)
+    elif maker.op in _ALIKE and all(_is_scalar(graph, each) for each in maker.inputs[1:] if each):
+        # What pools or bends each channel alone takes axis 1 for channels, and sees no other axis' copies.
+        yield from (each for each in inner if each.axis == 1 or "Pool" not in maker.op)
+    elif maker.op == "Transpose" and maker.attribute("perm") is not None:
+        order = list(maker.attribute("perm"))
+        yield from (_Repetition(each.copies, order.index(each.axis)) for each in inner)
+
+
+def _outer(graph: ProtoGraph, maker: NodeView, rank: int) -> _Repetition | None:
+    """The copies that an operator makes; None where it makes none."""
     if maker.op == "Concat" and len(set(maker.inputs)) == 1 and len(maker.inputs) > 1:
-        axis = int(maker.attribute("axis"))
-        return _Repetition(len(maker.inputs), axis) if axis >= 0 else None
-    stored = [each in graph.constants for each in maker.inputs[1:] if each]
-    if not all(stored):
-        return None
-    if maker.op == "Tile" and len(maker.inputs) == 2:
+        return _Repetition(len(maker.inputs), int(maker.attribute("axis")) % rank)
+    if maker.op == "Tile" and len(maker.inputs) == 2 and maker.inputs[1] in graph.constants:
         repeats = graph.value(maker.inputs[1]).reshape(-1)
         axes = np.flatnonzero(repeats != 1)
         return _Repetition(int(repeats[axes[0]]), int(axes[0])) if len(axes) == 1 and repeats.all() else None
-    if maker.op in _ALIKE and all(graph.value(each).size == 1 for each in maker.inputs[1:] if each):
-        inner = _repetition(graph, maker.inputs[0])
-        # What pools or bends each channel alone takes axis 1 for channels, and sees no other axis' copies.
-        return inner if inner is None or inner.axis == 1 or "Pool" not in maker.op else None
-    if maker.op == "Transpose" and maker.attribute("perm") is not None:
-        inner = _repetition(graph, maker.inputs[0])
-        return None if inner is None else _Repetition(inner.copies, list(maker.attribute("perm")).index(inner.axis))
     return None
+
+
+def _is_scalar(graph: ProtoGraph, name: str) -> bool:
+    return name in graph.constants and graph.value(name).size == 1
 
 
 def _seen(graph: ProtoGraph, sums: frozenset[str], shared: frozenset[str]) -> frozenset[str]:
