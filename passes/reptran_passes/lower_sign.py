@@ -102,7 +102,9 @@ def bounds_keep_signs(tensor: Tensor) -> bool:
 
 def _scaled(m: Match, front: Tensor, count: int) -> tuple[Tensor, Array, Array]:
     """What a Sign reads as a map, and the scale and offset of it, [C], that leave nothing between 0 and 1."""
-    x, offset = offset_of(m, front) or (front, np.zeros(count))
+    # The sum of a layer in integers stays, offset and all: it is what can be shown to be equal to the bit.
+    summed = bool(front.inputs) and front.inputs[0].name in m.context.integer
+    x, offset = (None if summed else offset_of(m, front)) or (front, np.zeros(count))
     exponents = np.full(count, -_SMALLEST)
     # Of x + t other than 0 the smallest is a step of t: 2^k t need not be near the largest number.
     within = _LARGEST - 3 - np.frexp(offset)[1]

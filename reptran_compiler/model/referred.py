@@ -146,7 +146,8 @@ def refer(tensor: TensorProto, path: Path, offset: int, length: int) -> None:
 
 def can_refer(tensor: TensorProto, length: int) -> bool:
     """Whether a tensor with so many bytes of data is one to refer to: a large one, which they fit."""
-    return length >= LARGE_TENSOR and tensor.data_type in _PLAIN and length == stated_bytes(tensor)
+    plain = tensor.data_type in _PLAIN and not tensor.HasField("segment")
+    return plain and length >= LARGE_TENSOR and length == stated_bytes(tensor)
 
 
 def is_referred(tensor: TensorProto) -> bool:

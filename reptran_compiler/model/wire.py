@@ -17,6 +17,9 @@ _INITIALIZER = GraphProto.DESCRIPTOR.fields_by_name["initializer"].number
 _RAW_DATA = TensorProto.DESCRIPTOR.fields_by_name["raw_data"].number
 _LOCATION = TensorProto.DESCRIPTOR.fields_by_name["data_location"].number
 _REFERENCE = ("external_data", "data_location")
+#: What a field that counts begins with: a known number of another type is an unknown field to protobuf.
+_GRAPH_TAG, _INITIALIZER_TAG, _RAW_DATA_TAG = (number << 3 | _DELIMITED for number in (_GRAPH, _INITIALIZER, _RAW_DATA))
+_LOCATION_TAG = _LOCATION << 3 | _VARINT
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,8 @@ def _varint(number: int) -> bytes:
 def _without_graph(data: memoryview, places: dict[int, tuple[int, int]]) -> Iterator[bytes | memoryview]:
     """A model's bytes, its graph's larger tensors left out and noted in `places`."""
     graphs = 0
-    for number, start, begin, end in _fields(data, 0, len(data)):
-        if number != _GRAPH:
+    for tag, start, begin, end in _fields(data, 0, len(data)):
+        if tag != _GRAPH_TAG:
             yield data[start:end]
             continue
         graphs += 1
@@ -117,8 +120,8 @@ def _without_data(
     data: memoryview, begin: int, end: int, places: dict[int, tuple[int, int]]
 ) -> Iterator[bytes | memoryview]:
     index, kept = 0, begin
-    for number, start, first, last in _fields(data, begin, end):
-        if number != _INITIALIZER:
+    for tag, start, first, last in _fields(data, begin, end):
+        if tag != _INITIALIZER_TAG:
             continue
         if last - first >= LARGE_TENSOR:
             yield data[kept:start]
@@ -132,10 +135,10 @@ def _light_tensor(
     data: memoryview, first: int, last: int, index: int, places: dict[int, tuple[int, int]]
 ) -> Iterator[bytes | memoryview]:
     parts: list[memoryview] = []
-    for number, start, begin, end in _fields(data, first, last):
-        if number == _LOCATION:
+    for tag, start, begin, end in _fields(data, first, last):
+        if tag == _LOCATION_TAG:
             raise _Unusual
-        if number != _RAW_DATA:
+        if tag != _RAW_DATA_TAG:
             parts.append(data[start:end])
         elif index in places:
             raise _Unusual
@@ -146,11 +149,11 @@ def _light_tensor(
 
 
 def _fields(data: memoryview, place: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """The fields of a message: number, where the field starts, where its content begins, where it ends."""
+    """The fields of a message: number and type, where the field starts, where its content begins, where it ends."""
     while place < end:
         start = place
-        key, place = _number(data, place)
-        kind, begin = key & 7, place
+        tag, place = _number(data, place)
+        kind, begin = tag & 7, place
         if kind == _DELIMITED:
             size, begin = _number(data, place)
             place = begin + size
@@ -162,7 +165,7 @@ def _fields(data: memoryview, place: int, end: int) -> Iterator[tuple[int, int, 
             raise _Unusual
         if place > end:
             raise _Unusual
-        yield key >> 3, start, begin, place
+        yield tag, start, begin, place
 
 
 def _number(data: memoryview, place: int) -> tuple[int, int]:

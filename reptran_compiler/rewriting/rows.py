@@ -41,16 +41,21 @@ _EXACT: Mapping[str, Callable[..., Any]] = {
     "Sign": np.sign,
     "Sqrt": np.sqrt,
     "Sub": np.subtract,
-    "Where": np.where,
+    "Where": lambda mask, one, other: np.where(mask, one + 0, other),  # as onnxruntime, which takes -0 for 0 here
 }
+_FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 _REDUCES = frozenset("ReduceMax ReduceMean ReduceMin ReduceL1 ReduceL2 ReduceSum ReduceSumSquare".split())
 
 
 def blocks(shape: Shape) -> Iterator[slice]:
-    """The rows of an array of some shape, block by block."""
+    """The rows of an array of some shape, block by block.
+
+    The last block has what would be a small one behind it: onnxruntime adds up a single row in another order.
+    """
     step = max(_STEP, _BLOCK // max(1, math.prod(shape[1:])) // _STEP * _STEP)
-    for start in range(0, shape[0], step):
-        yield slice(start, min(start + step, shape[0]))
+    starts = range(0, max(1, shape[0] - _STEP + 1), step)
+    for start, end in zip(starts, (*starts[1:], shape[0]), strict=True):
+        yield slice(start, end)
 
 
 @dataclass(frozen=True)
@@ -137,34 +142,45 @@ def in_rows(
             fits = bool(found) and 0 not in found
             axes[id(node)] = found
         else:
-            fits = node.op_type in (*_EXACT, "Cast", "Clip") and all(_is_same(shape_of(e), shape) for e in rest)
+            fits = _rounds_once(node) and all(_is_same(shape_of(each), shape) for each in rest)
             others.update((id(each), np.asarray(value_of(each))) for each in (rest if fits else ()))
         if not fits or len(node.outputs) != 1 or not _has_rows(shape_of(node.outputs[0]), shape):
             return None
         inside.add(id(node.outputs[0]))
         kept.append(node)
     dtypes = {np.dtype(each.dtype) for each in stored.values()} | {each.dtype for each in others.values()}
-    floats = dtypes <= {np.dtype(np.float32), np.dtype(np.float64)}
-    if id(tensor) not in inside or not floats:
+    if id(tensor) not in inside or not dtypes <= _FLOATS:
         return None
     return Rows(tensor, tuple(kept), tuple(stored.values()), others, axes)
 
 
+def _rounds_once(node: Node) -> bool:
+    """Whether an operator gives here what it gives in onnxruntime: of integers and float16 some do not."""
+    if node.op_type == "Cast":
+        return element_dtype(int(node.attrs["to"])) in (*_FLOATS, np.bool_)
+    return node.op_type in (*_EXACT, "Clip")
+
+
 def _exact(node: Node, read: list[Array]) -> Array:
     """What an operator gives that rounds once."""
-    if node.op_type == "Cast":
-        return read[0].astype(element_dtype(int(node.attrs["to"])))
-    if node.op_type == "Clip":
-        bounds = iter(read[1:])
-        given = [next(bounds) if node.input(place) is not None else node.attrs.get(name) for place, name in _BOUNDS]
-        low, high = (None if each is None else np.asarray(each, read[0].dtype) for each in given)
-        made = read[0] if low is None else np.maximum(read[0], low)
-        return made if high is None else np.minimum(made, high)
-    found: Array = _EXACT[node.op_type](*read)
-    return found
+    with np.errstate(all="ignore"):  # an infinity is no surprise
+        if node.op_type == "Cast":
+            return read[0].astype(element_dtype(int(node.attrs["to"])))
+        if node.op_type == "Clip":
+            return _clipped(node, *read)
+        found: Array = _EXACT[node.op_type](*read)
+        return found
 
 
-_BOUNDS = ((1, "min"), (2, "max"))
+def _clipped(node: Node, values: Array, *bounds: Array) -> Array:
+    """Values between bounds; the largest number is one where none is given, and of equal zeros that of the values."""
+    rest, finite = iter(bounds), np.finfo(values.dtype)
+    low, high = (
+        values.dtype.type(next(rest) if node.input(place) is not None else node.attrs.get(name, usual))
+        for place, name, usual in ((1, "min", finite.min), (2, "max", finite.max))
+    )
+    made = np.where(values < low, low, values)
+    return np.where(made > high, high, made)
 
 
 def _axes(node: Node, rank: int, value_of: Callable[[Tensor], Array | None]) -> tuple[int, ...]:

@@ -213,13 +213,15 @@ def _part(model: ModelProto, names: Sequence[str], known: Mapping[str, NDArray[A
     outputs are left out."""
     part = ModelProto()
     copy_fields(model, part, without=("graph",))
-    copy_fields(model.graph, part.graph, without=("node", "initializer", "output", "value_info"))
+    copy_fields(model.graph, part.graph, without=("node", "input", "initializer", "output", "value_info"))
     wanted, nodes = set(names), []
     for node in reversed(model.graph.node):
         if any(name in wanted for name in node.output):
             nodes.append(node)
             wanted.update(name for name in (*node.input, *captured(node)) if name not in known)
     part.graph.node.extend(reversed(nodes))
+    stored = {tensor.name for tensor in model.graph.initializer}
+    part.graph.input.extend(value for value in model.graph.input if value.name in wanted or value.name not in stored)
     part.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in wanted)
     made = {name for node in nodes for name in node.output}
     read = {name for node in nodes for name in (*node.input, *captured(node))}
