@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from onnx import ModelProto
@@ -47,7 +47,6 @@ class CompileResult:
     summary: Summary
     transformation: Transformation | None = None
     judgement: Judgement | None = None
-    _scratch: Scratch | None = field(default=None, repr=False)  # what large models of the transformation refer to
 
     @property
     def verified(self) -> bool:
@@ -189,7 +188,7 @@ class Compilation:
         moves = "" if self.outputs.map is None else provenance.moves_json(transformation, options, source.digest)
         report = "" if self.outputs.report is None else to_json(summary)
         self.outputs.write(written, source, moves, report)
-        return CompileResult(self._given(written), summary, transformation, judgement, scratch)
+        return CompileResult(self._given(written), summary, transformation, judgement)
 
     def _emitted(self, result: ModelProto, integers: Mapping[str, IntegerType]) -> ModelProto:
         """A result as it is written."""

@@ -65,7 +65,8 @@ def transform(model: ModelProto, options: Options, scratch: Scratch | None = Non
         excluded = _named(options.exclude, found.layers, "--exclude")
         included = _named(options.include, found.layers, "--include")
         plan = Plan(options.beta, options.scope, options.fc, excluded - included, included, found.binary)
-        return _lowered(_replicate(found, options, plan, rules, scratch), options, rules, scratch)
+        made = _lowered(_replicate(found, options, plan, rules, scratch), options, rules, scratch)
+        return replace(made, scratch=scratch)
     except CannotContinue as error:
         raise Refusal(str(error)) from None
     except Refused as error:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from onnx import ModelProto
 
+from reptran_compiler.model.referred import Scratch
 from reptran_compiler.replication import WeightMove
 from reptran_compiler.rewriting import Rule, RuleReport
 
@@ -141,6 +142,8 @@ class Transformation:
         from_elsewhere: names of the rules that were applied and are not the compiler's own.
         lowered: R as it is deployed; None where it was not lowered.
         integer: names of the layers that compute in integers there.
+        scratch: where the large tensors of all these models are, for as long as it is held; None where they are
+            embedded.
     """
 
     canonical: ModelProto
@@ -157,6 +160,7 @@ class Transformation:
     from_elsewhere: tuple[str, ...] = ()
     lowered: ModelProto | None = None
     integer: frozenset[str] = frozenset()
+    scratch: Scratch | None = field(default=None, repr=False, compare=False)
 
     @property
     def final(self) -> ModelProto:

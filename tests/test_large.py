@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
 from dataclasses import replace
@@ -229,3 +230,11 @@ def test_a_file_that_changes_while_it_is_compiled_is_refused(path: Path, tmp_pat
     with pytest.raises(BadInput, match="was changed while it was read"):
         compiled(place, tmp_path / "out", step=step, verify=verify)
     assert not files(tmp_path / "out")
+
+
+def test_a_transformation_is_whole_without_its_result(path: Path, tmp_path: Path) -> None:
+    """What its models refer to is there for as long as it is."""
+    made = compiled(path, tmp_path, verify=False).transformation
+    gc.collect()
+    assert made is not None and any(referred(made.result))
+    assert embedded(made.result).SerializeToString()
