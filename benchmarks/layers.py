@@ -26,7 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.machine import machine
 from reptran_compiler import compile_model
-from reptran_compiler.lowering.choice import MARGIN
+from reptran_compiler.lowering.choice import better_in_integers
 from reptran_compiler.lowering.latency import SHIPPED, Convolution, Machine, Speed
 
 Array = NDArray[np.float64]
@@ -131,7 +131,7 @@ def fit(layers: Sequence[Convolution], times: Sequence[float]) -> Speed:
 
 def regret(timings: Sequence[Timing], model: Machine) -> tuple[float, float]:
     """How much longer the chosen layers take than the better choice of each, all together and at the worst."""
-    chosen = [each.integers if model.gains(each.layer) > MARGIN else each.floats for each in timings]
+    chosen = [each.integers if better_in_integers(each.layer, model) else each.floats for each in timings]
     better = [each.better for each in timings]
     return sum(chosen) / sum(better) - 1, max(a / b for a, b in zip(chosen, better, strict=True)) - 1
 

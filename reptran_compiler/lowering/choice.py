@@ -15,8 +15,9 @@ from reptran_compiler.rewriting import Facts
 _OPSET = 12
 #: The largest weight that fits uint8 around a zero point.
 _LARGEST = 127
-#: By which share of its time in floats a layer has to be faster in integers: the model errs.
-MARGIN = 0.25
+#: By which share of its time in floats, and by how many microseconds, a layer has to be faster in integers: the model
+#: errs, and several threads share less of what a small layer costs in integers.
+_SHARE, _MICROSECONDS = 0.25, 30.0
 
 
 def integer_layers(graph: Graph, facts: Facts, optimize: str, machine: Machine = SHIPPED) -> frozenset[str]:
@@ -31,7 +32,13 @@ def integer_layers(graph: Graph, facts: Facts, optimize: str, machine: Machine =
     able = _able(graph, facts) if optimize in ("int8", "auto") else []
     if optimize != "auto":
         return frozenset(node.name for node in able)
-    return frozenset(node.name for node in able if machine.gains(_sizes(node, facts)) > MARGIN)
+    return frozenset(node.name for node in able if better_in_integers(_sizes(node, facts), machine))
+
+
+def better_in_integers(layer: Convolution, machine: Machine = SHIPPED) -> bool:
+    """Whether a layer is faster in integers by more than the model errs."""
+    saved = machine.saves(layer)
+    return saved > _MICROSECONDS and saved > _SHARE * machine.floats.microseconds(layer.in_floats())
 
 
 def _able(graph: Graph, facts: Facts) -> list[Node]:
