@@ -32,6 +32,31 @@ def recorded_beta(model: ModelProto) -> str | None:
     return next((entry.value for entry in model.metadata_props if entry.key == PREFIX + "beta"), None)
 
 
+def recorded_options(model: ModelProto) -> dict[str, Any]:
+    """The options that a file says it was compiled with, by name; none where it says nothing that can be read."""
+    text = next((entry.value for entry in model.metadata_props if entry.key == PREFIX + "options"), "")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def record_training(model: ModelProto) -> None:
+    """Let a Rep network's metadata say that it was trained since, and that what it is now was not verified.
+
+    Args:
+        model: the model; it is changed. Where it is no Rep network, nothing is.
+    """
+    if recorded_beta(model) is None:
+        return
+    kept = [entry for entry in model.metadata_props if entry.key not in (PREFIX + "verified", PREFIX + "trained")]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    model.metadata_props.add(key=PREFIX + "verified", value="false")
+    model.metadata_props.add(key=PREFIX + "trained", value="true")
+
+
 def record(
     model: ModelProto,
     transformation: Transformation,

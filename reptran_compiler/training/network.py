@@ -1,0 +1,177 @@
+"""A network of torch modules with the graph of an ONNX file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from onnx import ModelProto
+from torch import Tensor, nn
+
+from reptran_compiler.training.holding import Holding
+
+
+def escape(name: str) -> str:
+    """An ONNX name as the name of a module: "%" as "%25", "." as "%2E", which torch forbids, and "" as "%"."""
+    return name.replace("%", "%25").replace(".", "%2E") or "%"
+
+
+def unescape(name: str) -> str:
+    """The ONNX name that `escape` made a name of a module from."""
+    return "" if name == "%" else name.replace("%2E", ".").replace("%25", "%")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A module that runs.
+
+    Attributes:
+        name: the ONNX name of the node that it stands for, the first one where it stands for several.
+        inputs, outputs: the ONNX names of the tensors.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What a network was read from.
+
+    Attributes:
+        model: the file's model, in the form that is trained.
+        operands: the ONNX name of each parameter, by the index of the node that reads it and by the input's position.
+    """
+
+    model: ModelProto
+    operands: Mapping[tuple[int, int], str] = field(default_factory=dict)
+
+
+class Network(nn.Module):
+    """A network that runs modules in the order of an ONNX graph.
+
+    `print` shows it as a program, a module a line.  The keys of `state_dict` are ONNX names of tensors, as they are in
+    the file; statistics that were folded in the file have names of their own (`norms.FoldedNorm`).  Modules are found
+    by the names of their nodes: `network.module(name)`, or as attributes of `network.nodes`, escaped by `escape`.
+
+    Attributes:
+        steps: the modules in the order in which they run.
+        inputs, outputs: the names of the graph's inputs and outputs.
+        nodes: the modules.
+        blueprint: what it was read from; `to_onnx` writes with its help.
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[tuple[Step, nn.Module]],
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        constants: Mapping[str, Tensor],
+        blueprint: Blueprint,
+    ) -> None:
+        super().__init__()
+        self.steps = tuple(step for step, _ in modules)
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+        self.blueprint = blueprint
+        self.nodes = nn.Module()
+        for step, module in modules:
+            self.nodes.add_module(escape(step.name), module)
+        self.constants = nn.Module()
+        self._held = {name: escape(name) for name in constants}
+        for name, value in constants.items():
+            self.constants.register_buffer(escape(name), value, persistent=False)
+        last = {name: place for place, step in enumerate(self.steps) for name in step.inputs}
+        self._done = [
+            tuple(name for name in dict.fromkeys(step.inputs) if last[name] == place and name not in self.outputs)
+            for place, step in enumerate(self.steps)
+        ]
+        self.register_state_dict_post_hook(_to_onnx_names)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_from_onnx_names)  # type: ignore[no-untyped-call]
+
+    def module(self, name: str) -> nn.Module:
+        """The module of a node, by the node's ONNX name.
+
+        Raises:
+            KeyError: no module stands for such a node by its own name.
+        """
+        found = self.nodes._modules.get(escape(name))
+        if found is None:
+            raise KeyError(f"there is no module {name!r}")
+        return found
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Run it.
+
+        Args:
+            inputs: the graph's inputs, in order.
+
+        Returns:
+            The graph's output; a tuple where it has several.
+
+        Raises:
+            ValueError: there are too few inputs, or too many.
+        """
+        if len(inputs) != len(self.inputs):
+            raise ValueError(f"{len(inputs)} inputs for {', '.join(self.inputs)}")
+        values: dict[str, Any] = dict(zip(self.inputs, inputs, strict=True))
+        for place in range(len(self.steps)):
+            self.run_step(place, values)
+            for name in self._done[place]:
+                values.pop(name, None)
+        made = tuple(self._value(name, values) for name in self.outputs)
+        return made[0] if len(made) == 1 else made
+
+    def run_step(self, place: int, values: dict[str, Any]) -> None:
+        """Run one of its modules.
+
+        Args:
+            place: which of `steps`.
+            values: tensors by ONNX name; what the module makes is added.
+        """
+        step = self.steps[place]
+        made = self.module(step.name)(*(self._value(name, values) for name in step.inputs))
+        if len(step.outputs) == 1:
+            made = (made,)
+        values.update((name, each) for name, each in zip(step.outputs, made, strict=True) if name)
+
+    def _value(self, name: str, values: Mapping[str, Any]) -> Any:
+        return values[name] if name in values else getattr(self.constants, self._held[name])
+
+    def __repr__(self) -> str:
+        lines = [f"Network({', '.join(self.inputs)} -> {', '.join(self.outputs)})"]
+        for step in self.steps:
+            shown = repr(self.module(step.name)).replace("\n", "\n    ")
+            lines.append(f"  {', '.join(filter(None, step.outputs))} = {shown}({', '.join(step.inputs)})")
+        return "\n".join(lines)
+
+    def onnx_names(self) -> dict[str, str]:
+        """The key of each parameter and buffer in `state_dict`, by torch's own name for it."""
+        found: dict[str, str] = {}
+        for path, module in self.named_modules():
+            if isinstance(module, Holding):
+                found |= {f"{path}.{mine}": name for mine, name in module.names.items()}
+        return found
+
+
+def shared_keys(network: Network) -> set[str]:
+    """The keys that several modules have a tensor under: weights that are stored once and read by several layers."""
+    return {name for name, count in Counter(network.onnx_names().values()).items() if count > 1}
+
+
+def _to_onnx_names(network: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """Rename the keys of a state that was gathered."""
+    assert isinstance(network, Network)
+    for mine, name in network.onnx_names().items():
+        if prefix + mine in state:
+            state[prefix + name] = state.pop(prefix + mine)
+
+
+def _from_onnx_names(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Rename the keys of a state that is to be loaded."""
+    assert isinstance(network, Network)
+    names = network.onnx_names()
+    known = {prefix + name: state.pop(prefix + name) for name in set(names.values()) if prefix + name in state}
+    state.update((prefix + mine, known[prefix + name]) for mine, name in names.items() if prefix + name in known)

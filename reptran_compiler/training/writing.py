@@ -1,0 +1,70 @@
+"""From a network of torch modules to an ONNX model."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from reptran_compiler import provenance
+from reptran_compiler.model.convert import INITIALIZERS_ARE_NO_INPUTS
+from reptran_compiler.training.holding import Holding
+from reptran_compiler.training.network import Network
+
+
+def to_onnx(network: nn.Module) -> ModelProto:
+    """The ONNX model of a network that `to_torch` made, with its parameters as they are now.
+
+    The graph is the one that it was read from: operators, names, dynamic axes and metadata.  Normalisations that were
+    folded are folded again, binary weights that were stored as such are stored so.  The metadata of a Rep network no
+    longer says that it was verified: `reptran-verify ORIGINAL REP --retrained` does that.
+
+    Args:
+        network: a network of `to_torch`, or a module around one (`DistributedDataParallel`, an average of weights).
+
+    Raises:
+        ValueError: there is no such network in it, or there are several.
+    """
+    inner = _inner(network)
+    model = ModelProto()
+    model.CopyFrom(inner.blueprint.model)
+    for (index, position), name in inner.blueprint.operands.items():
+        model.graph.node[index].input[position] = name
+    values = _written(inner)
+    before = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, value in values.items():
+        made = _stored(name, value)
+        if name in before:
+            made.doc_string = before[name].doc_string
+            before[name].CopyFrom(made)
+        else:
+            model.graph.initializer.append(made)
+            if model.ir_version < INITIALIZERS_ARE_NO_INPUTS:
+                model.graph.input.append(helper.make_tensor_value_info(name, made.data_type, list(made.dims)))
+    provenance.record_training(model)
+    return model
+
+
+def _inner(network: nn.Module) -> Network:
+    found = [each for each in network.modules() if isinstance(each, Network)]
+    if len(found) != 1:
+        raise ValueError(f"{type(network).__name__} holds {len(found) or 'no'} networks that to_torch made; give one")
+    return found[0]
+
+
+def _written(network: Network) -> dict[str, Tensor]:
+    made: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, Holding):
+                made.update(module.written())
+    return made
+
+
+def _stored(name: str, value: Tensor) -> TensorProto:
+    value = value.detach().cpu().contiguous()
+    if value.dtype is torch.bfloat16:
+        raw = value.view(torch.int16).numpy().tobytes()
+        return TensorProto(name=name, dims=list(value.shape), data_type=TensorProto.BFLOAT16, raw_data=raw)
+    return numpy_helper.from_array(np.ascontiguousarray(value.numpy()), name)
