@@ -42,6 +42,11 @@ def recorded_options(model: ModelProto) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def was_trained(model: ModelProto) -> bool:
+    """Whether a file says that it was trained since it was compiled."""
+    return any(entry.key == PREFIX + "trained" and entry.value == "true" for entry in model.metadata_props)
+
+
 def record_training(model: ModelProto) -> None:
     """Let a Rep network's metadata say that it was trained since, and that what it is now was not verified.
 

@@ -119,23 +119,28 @@ class Network(nn.Module):
         values: dict[str, Any] = dict(zip(self.inputs, inputs, strict=True))
         for place in range(len(self.steps)):
             self.run_step(place, values)
-            for name in self._done[place]:
+            for name in self.done(place):
                 values.pop(name, None)
         made = tuple(self._value(name, values) for name in self.outputs)
         return made[0] if len(made) == 1 else made
 
-    def run_step(self, place: int, values: dict[str, Any]) -> None:
-        """Run one of its modules.
+    def read(self, place: int, values: Mapping[str, Any]) -> list[Any]:
+        """What one of its modules reads: `place` is which of `steps`, `values` the tensors by ONNX name."""
+        return [self._value(name, values) for name in self.steps[place].inputs]
 
-        Args:
-            place: which of `steps`.
-            values: tensors by ONNX name; what the module makes is added.
-        """
-        step = self.steps[place]
-        made = self.module(step.name)(*(self._value(name, values) for name in step.inputs))
-        if len(step.outputs) == 1:
-            made = (made,)
-        values.update((name, each) for name, each in zip(step.outputs, made, strict=True) if name)
+    def made(self, place: int, values: Mapping[str, Any]) -> Any:
+        """What one of its modules makes; arguments as those of `read`."""
+        return self.module(self.steps[place].name)(*self.read(place, values))
+
+    def run_step(self, place: int, values: dict[str, Any]) -> None:
+        """Run one of its modules, and add what it makes to the tensors; arguments as those of `read`."""
+        made, outputs = self.made(place, values), self.steps[place].outputs
+        made = (made,) if len(outputs) == 1 else made
+        values.update((name, each) for name, each in zip(outputs, made, strict=True) if name)
+
+    def done(self, place: int) -> tuple[str, ...]:
+        """The tensors that nothing reads behind one of its modules."""
+        return self._done[place]
 
     def _value(self, name: str, values: Mapping[str, Any]) -> Any:
         return values[name] if name in values else getattr(self.constants, self._held[name])

@@ -32,6 +32,17 @@ class BatchNorm(Holding, _BatchNorm):
             raise ValueError(f"a map of {input.dim()} axes has no channels")
 
 
+class Statistics(BatchNorm):
+    """A batch normalisation without an affine, inside of one that says how a file has it."""
+
+    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__(channels, eps, momentum, affine=False)
+
+    def written(self) -> Mapping[str, Tensor]:
+        """Nothing: the module around it writes its statistics."""
+        return {}
+
+
 class RepNorm(nn.Module):
     """Batch normalisation of a map [N, C/times, ...] that is repeated to [N, C, ...], each copy with its own affine.
 
@@ -43,14 +54,14 @@ class RepNorm(nn.Module):
         times: how often the map is repeated.
     """
 
-    statistics: BatchNorm
+    statistics: Statistics
 
     def __init__(self, channels: int, times: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
         if channels % times:
             raise ValueError(f"{channels} channels are no {times} copies")
         self.times = times
-        self.statistics = BatchNorm(channels // times, eps, momentum, affine=False)
+        self.statistics = Statistics(channels // times, eps, momentum)
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
