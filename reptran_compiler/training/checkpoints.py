@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ class Checkpoint:
 
     Attributes:
         recipe: what is followed.
-        examples: how many images are trained on, and how many tested with.
+        data: what is learned, in words.
         rows: the curve so far.
         network: its state.
         optimiser: its state.
@@ -34,7 +35,7 @@ class Checkpoint:
     """
 
     recipe: Recipe
-    examples: tuple[int, int]
+    data: str
     rows: tuple[Row, ...]
     network: Mapping[str, Tensor]
     optimiser: Mapping[str, Any]
@@ -49,7 +50,7 @@ class Checkpoint:
         content = {
             "version": _VERSION,
             "recipe": asdict(self.recipe),
-            "examples": self.examples,
+            "data": self.data,
             "rows": [asdict(row) for row in self.rows],
             "network": self.network,
             "optimiser": self.optimiser,
@@ -68,7 +69,8 @@ class Checkpoint:
         """
         name = os.fspath(path)
         try:
-            content = torch.load(name, map_location="cpu", weights_only=True)
+            payload = io.BytesIO(Path(name).read_bytes())
+            content = torch.load(payload, map_location="cpu", weights_only=True)
         except OSError as error:
             raise BadInput(f"cannot read {name}: {error.strerror or error}") from None
         except Exception as error:  # noqa: BLE001 - zip files, pickles and tensors each have errors of their own
@@ -79,7 +81,7 @@ class Checkpoint:
             steps = tuple(Step(**step) for step in content["recipe"].pop("steps"))
             return cls(
                 recipe=Recipe(steps=steps, **content["recipe"]),
-                examples=content["examples"],
+                data=content["data"],
                 rows=tuple(Row(**row) for row in content["rows"]),
                 network=content["network"],
                 optimiser=content["optimiser"],
@@ -88,7 +90,7 @@ class Checkpoint:
         except (KeyError, TypeError, AttributeError) as error:
             raise BadInput(f"{name} is no checkpoint of a training run: {error}") from None
 
-    def require(self, recipe: Recipe, examples: tuple[int, int], path: str | os.PathLike[str]) -> None:
+    def require(self, recipe: Recipe, data: str, path: str | os.PathLike[str]) -> None:
         """See that the run that goes on is the one that was stopped.
 
         Raises:
@@ -99,5 +101,5 @@ class Checkpoint:
         for key in before:
             if before[key] != now[key]:
                 raise BadInput(f"{name} was trained with {key} {before[key]}, not {now[key]}: it cannot go on")
-        if tuple(self.examples) != examples:
-            raise BadInput(f"{name} was trained on {self.examples[0]:,} images, not {examples[0]:,}")
+        if self.data != data:
+            raise BadInput(f"{name} was trained on {self.data}, not on {data}: it cannot go on")

@@ -35,7 +35,7 @@ class Observer(Protocol):
     """What is told of a run's progress."""
 
     def __call__(self, rows: Sequence[Row]) -> None:
-        """Take note of the curve so far; its last row is new."""
+        """Take note of the curve so far; its last row is new, or was told of by a run that this one resumes."""
 
 
 def to_csv(rows: Sequence[Row]) -> bytes:

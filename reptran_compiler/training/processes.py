@@ -31,17 +31,16 @@ class Processes:
         """Whether this one writes the files and speaks."""
         return self.rank == 0
 
+    def place(self, device: torch.device) -> torch.device:
+        """This process' own device: of several GPUs of a machine, each process has one."""
+        return torch.device("cuda", self.local) if device.type == "cuda" else device
+
     def total(self, numbers: Tensor) -> Tensor:
         """The sum of the processes' tensors of one shape, in each of them."""
         if self.count > 1:
             numbers = numbers.clone()
             dist.all_reduce(numbers)
         return numbers
-
-    def wait(self) -> None:
-        """Go on when all processes have come here."""
-        if self.count > 1:
-            dist.barrier()
 
 
 @contextmanager

@@ -88,7 +88,7 @@ class Run:
         if not there:
             return
         found = Checkpoint.load(path)
-        found.require(self.recipe, self._examples, path)
+        found.require(self.recipe, str(self.dataset), path)
         self.rows = list(found.rows)
         self._begin_step(max(len(self.rows) - 1, 0) // self.recipe.epochs)
         try:
@@ -103,11 +103,7 @@ class Run:
         """Write where the run stands."""
         average = None if self.average is None else self.average.state_dict()
         states = (self.network.state_dict(), self.optimiser.state_dict(), average)
-        Checkpoint(self.recipe, self._examples, tuple(self.rows), *states).save(path)
-
-    @property
-    def _examples(self) -> tuple[int, int]:
-        return len(self.dataset.train.labels), len(self.dataset.test.labels)
+        Checkpoint(self.recipe, str(self.dataset), tuple(self.rows), *states).save(path)
 
     def _networks(self) -> list[nn.Module]:
         """The network, and behind it the averaged one where there is one."""

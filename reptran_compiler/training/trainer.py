@@ -72,6 +72,8 @@ def train(
         run.restore(checkpoint, resume)
     with synchronised(network, processes), torch.random.fork_rng([place] if place.type == "cuda" else []):
         driven = _driven(network, place, processes)
+        if run.rows and processes.leads and observe is not None:
+            observe(run.rows)  # what was killed may have kept an epoch and not told of it
         for position in range(len(run.rows), recipe.total_epochs):
             run.epoch(driven, position)
             if processes.leads and checkpoint is not None:
@@ -86,9 +88,7 @@ def _driven(network: nn.Module, device: torch.device, processes: Processes) -> n
     """The network as it is called in training: its gradients are those of all processes."""
     if processes.count == 1:
         return network
-    # statistics are the same everywhere already: nothing is to be sent with each call
-    devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
+    return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
 
 
 def _see_fit(network: nn.Module, dataset: Dataset, device: torch.device) -> None:

@@ -33,6 +33,9 @@ class Augmentation:
     padding: int = 4
     flip: bool = True
 
+    def __str__(self) -> str:
+        return f"padded by {self.padding} and {'mirrored' if self.flip else 'not mirrored'} at random"
+
 
 def augmented(images: NDArray[Any], how: Augmentation, numbers: NDArray[np.float64]) -> NDArray[Any]:
     """Images [n, C, H, W], each cropped and flipped by its own numbers in [0, 1), float64 [n, CROP_NUMBERS].

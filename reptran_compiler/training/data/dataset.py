@@ -58,3 +58,9 @@ class Dataset:
     test: Examples
     classes: int
     normalisation: Normalisation
+
+    def __str__(self) -> str:
+        trained, tested = (f"{len(each.labels):,}" for each in (self.train, self.test))
+        shape = " x ".join(map(str, self.train.shape))
+        images = f"{trained} images {shape} ({self.train.varied}; {tested} to test with)"
+        return f"{images} of {self.name}, normalised by {self.normalisation}"

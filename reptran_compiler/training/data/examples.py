@@ -25,6 +25,10 @@ class Examples(Protocol):
     def shape(self) -> tuple[int, int, int]:
         """What `take` gives of one image: (channels, height, width)."""
 
+    @property
+    def varied(self) -> str:
+        """How they are augmented, in words."""
+
     def take(self, indices: Indices, draw: Draw | None) -> NDArray[Any]:
         """The images of n indices, [n, C, H, W]: uint8 of 0 to 255, or float32 as they are.
 
@@ -56,6 +60,11 @@ class Stored:
         """Of one image: (channels, height, width)."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
+
+    @property
+    def varied(self) -> str:
+        """How they are augmented, in words."""
+        return str(self.augmentation)
 
     def take(self, indices: Indices, draw: Draw | None) -> NDArray[Any]:
         """As `Examples.take`."""

@@ -42,6 +42,11 @@ class Files:
         """Of one image, resized: (channels, height, width)."""
         return 3, self.size, self.size
 
+    @property
+    def varied(self) -> str:
+        """How they are augmented, in words."""
+        return "resized crops, mirrored at random"
+
     def take(self, indices: Indices, draw: Draw | None) -> NDArray[Any]:
         """As `Examples.take`: a random resized crop that is mirrored every other time, or the middle of the image."""
         images = np.empty((len(indices), *self.shape), np.uint8)
