@@ -84,22 +84,11 @@ def test_help_is_light() -> None:
 
 
 def test_a_run_and_all_that_it_writes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = [
-        "--teacher",
-        "teacher.onnx",
-        "--ema",
-        "0.9",
-        "--checkpoint",
-        "run.pt",
-        "--log",
-        "run.csv",
-        "--plot",
-        "run.svg",
-    ]
+    flags = "--teacher teacher.onnx --ema 0.9 --checkpoint run.pt --curve run.csv --plot run.svg".split()
     assert main(command(*flags, "--padding", "1", "--flip", "--mean", "0.5", "--std", "0.25")) == 0
     said = capsys.readouterr()
     assert said.out.startswith(
-        "trained: 4 epochs of 100 images 1 x 8 x 8 (padded by 1 and mirrored at random; 30 to test with) of data.npz, "
+        "trained: 4 epochs of 100 images 1 x 8 x 8 (cropped with padding 1, mirrored; 30 to test with) of data.npz, "
         "normalised by mean 0.5000, std 0.2500\nright: "
     )
     assert "% of the images to test with, loss" in said.out and not said.err
@@ -142,9 +131,9 @@ def test_flags_make_the_recipe() -> None:
         (["--batch", "200"], "a batch has 200 images, and there are 100 to train on"),
         (["--data", "nowhere"], "there is no data set at nowhere: nothing is downloaded"),
         (["--teacher", "nowhere.onnx"], "cannot read nowhere.onnx"),
-        (["--log", "out.onnx"], "out.onnx cannot hold two outputs"),
+        (["--curve", "out.onnx"], "out.onnx cannot hold two outputs"),
         (["--checkpoint", "x", "--plot", "x"], "x cannot hold two outputs"),
-        (["--log", "-"], "name files"),
+        (["--curve", "-"], "name files"),
         (["-o", "rep.onnx"], "rep.onnx is read and cannot be written as well"),
         (["--checkpoint", "data.npz"], "data.npz is read and cannot be written as well"),
         (["--plot", "curve.txt"], "name a file that ends with .svg, .png, .pdf"),

@@ -164,7 +164,7 @@ def _see_outputs(arguments: TrainArguments) -> None:
 
     written = (arguments.output, arguments.log, arguments.plot, arguments.checkpoint)
     if STREAM in written[1:]:
-        raise BadInput("--log, --plot and --checkpoint are written again and again: name files")
+        raise BadInput("--curve, --plot and --checkpoint are written again and again: name files")
     for one, other in combinations(written, 2):
         Outputs(map=one, report=other).check_writable()
     given = [each for each in (arguments.model, arguments.teacher) if each not in (None, STREAM)]

@@ -102,7 +102,8 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument("--threads", type=at_least_one, metavar="N", help="threads of a process (default: torch's)")
     group.add_argument("--workers", type=_count, default=0, metavar="N", help="further processes that read images")
     group = parser.add_argument_group("reports")
-    group.add_argument("--log", metavar="FILE", help="write the curve as CSV, after each epoch")
+    words = "write the curve as CSV, after each epoch (torchrun takes --log for its own)"
+    group.add_argument("--curve", "--log", dest="log", metavar="FILE", help=words)
     group.add_argument("--plot", metavar="FILE", help="draw the curve, after each epoch: .svg, .png or .pdf")
     group.add_argument("--tensorboard", metavar="DIR", help="write the curve for TensorBoard, where it is installed")
     group.add_argument("-q", "--quiet", action="store_true", help="print errors only")

@@ -47,6 +47,7 @@ def plot_curve(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
             for before, after in zip(rows, rows[1:], strict=False):
                 if before.step != after.step:
                     axes.axvline((before.epoch + after.epoch) / 2, color="0.7", linewidth=1)
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set(xlabel="epoch", ylabel=name if scale == 1 else f"{name} in %")
             axes.legend()
         payload = io.BytesIO()

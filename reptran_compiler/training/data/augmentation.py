@@ -34,7 +34,8 @@ class Augmentation:
     flip: bool = True
 
     def __str__(self) -> str:
-        return f"padded by {self.padding} and {'mirrored' if self.flip else 'not mirrored'} at random"
+        crops = [f"cropped with padding {self.padding}"] if self.padding else []
+        return ", ".join([*crops, *["mirrored"] * self.flip]) or "not augmented"
 
 
 def augmented(images: NDArray[Any], how: Augmentation, numbers: NDArray[np.float64]) -> NDArray[Any]:

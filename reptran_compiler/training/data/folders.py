@@ -45,7 +45,7 @@ class Files:
     @property
     def varied(self) -> str:
         """How they are augmented, in words."""
-        return "resized crops, mirrored at random"
+        return "cropped and resized, mirrored"
 
     def take(self, indices: Indices, draw: Draw | None) -> NDArray[Any]:
         """As `Examples.take`: a random resized crop that is mirrored every other time, or the middle of the image."""
