@@ -281,6 +281,9 @@ def test_malformed_class_folders(tmp_path: Path) -> None:
     spoil(str(found.train.paths[0].relative_to(tmp_path)), lambda content: content[:200])(tmp_path)
     with pytest.raises(BadInput, match="cannot decode .*n01440764_0.JPEG"):
         found.train.take(np.array([0]), None)
+    for workers in (0, 1):
+        with pytest.raises(BadInput, match="^cannot decode [^\n]*n01440764_0.JPEG[^\n]*$"):
+            list(training_batches(found, Draw(0, 0), 6, Processes(), workers))
     (tmp_path / "val" / "n02").mkdir()
     with pytest.raises(BadInput, match="has a class 'n02', which train has not"):
         read_dataset(tmp_path)

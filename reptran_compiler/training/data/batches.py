@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,20 +22,26 @@ from reptran_compiler.training.processes import Processes
 Batch = tuple[Tensor, Tensor]
 
 
-class _Reader(TorchDataset[Batch]):
-    """Reads whole batches: an index of this data set is an array of indices of examples."""
+class _Reader(TorchDataset["Batch | BadInput"]):
+    """Reads whole batches: an index of this data set is an array of indices of examples.
+
+    What cannot be read is returned: torch would wrap what a worker raises in that worker's traceback.
+    """
 
     def __init__(self, examples: Examples, normalisation: Normalisation, draw: Draw | None) -> None:
         self._examples, self._normalisation, self._draw = examples, normalisation, draw
 
-    def __getitem__(self, indices: Any) -> Batch:
-        images = self._normalisation(self._examples.take(indices, self._draw))
+    def __getitem__(self, indices: Any) -> Batch | BadInput:
+        try:
+            images = self._normalisation(self._examples.take(indices, self._draw))
+        except BadInput as error:
+            return error
         return torch.from_numpy(images), torch.from_numpy(self._examples.labels[indices])
 
 
 def training_batches(
     dataset: Dataset, draw: Draw, size: int, processes: Processes, workers: int = 0
-) -> Iterable[Batch]:
+) -> Iterator[Batch]:
     """This process' share of an epoch's batches: the images shuffled, augmented and normalised.
 
     All batches are full: the images that remain are left out of the epoch, and every epoch leaves out others. The
@@ -49,7 +55,8 @@ def training_batches(
         workers: processes that read ahead; 0 reads between the batches.
 
     Raises:
-        BadInput: the processes cannot share a batch evenly, or there are fewer images than it has.
+        BadInput: the processes cannot share a batch evenly, or there are fewer images than it has; from the batches
+            themselves, an image cannot be read.
     """
     count = len(dataset.train.labels)
     share, rest = divmod(size, processes.count)
@@ -59,16 +66,23 @@ def training_batches(
         raise BadInput(f"a batch has {size} images, and there are {count:,} to train on: choose a smaller batch")
     order = draw.order(count)
     starts = range(processes.rank * share, count - size + 1 + processes.rank * share, size)
-    return _loader(_Reader(dataset.train, dataset.normalisation, draw), [order[s : s + share] for s in starts], workers)
+    return _loaded(_Reader(dataset.train, dataset.normalisation, draw), [order[s : s + share] for s in starts], workers)
 
 
-def evaluation_batches(dataset: Dataset, size: int, processes: Processes, workers: int = 0) -> Iterable[Batch]:
-    """This process' share of the test images, as they are but for normalisation; every one is somebody's, once."""
+def evaluation_batches(dataset: Dataset, size: int, processes: Processes, workers: int = 0) -> Iterator[Batch]:
+    """This process' share of the test images, as they are but for normalisation; every one is somebody's, once.
+
+    Raises:
+        BadInput: from the batches, an image cannot be read.
+    """
     mine = np.arange(processes.rank, len(dataset.test.labels), processes.count, dtype=np.int64)
     chunks = [mine[start : start + size] for start in range(0, len(mine), size)]
-    return _loader(_Reader(dataset.test, dataset.normalisation, None), chunks, workers)
+    return _loaded(_Reader(dataset.test, dataset.normalisation, None), chunks, workers)
 
 
-def _loader(reader: _Reader, batches: Sequence[NDArray[np.int64]], workers: int) -> Iterable[Batch]:
+def _loaded(reader: _Reader, batches: Sequence[NDArray[np.int64]], workers: int) -> Iterator[Batch]:
     # batch_size None: what the sampler gives goes to the reader as it is, a batch at a time
-    return DataLoader(reader, batch_size=None, sampler=batches, num_workers=workers)
+    for batch in DataLoader(reader, batch_size=None, sampler=batches, num_workers=workers):
+        if isinstance(batch, BadInput):
+            raise batch
+        yield batch
