@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 #: ``step(description, done, total)``: what is being worked on; ``total`` None where nobody can tell.
 Step = Callable[[str, int, "int | None"], None]
@@ -17,18 +17,22 @@ def silent(description: str, done: int = 0, total: int | None = None) -> None:
 
 
 @contextmanager
-def progress(console: Console, *, quiet: bool = False) -> Iterator[Step]:
+def progress(console: Console, *, quiet: bool = False, remaining: bool = False) -> Iterator[Step]:
     """Show one line of progress while the block runs, and take it away at its end.
 
     Yields a function to call with what is being done, how much of it is done, and of how much. It shows
-    nothing where ``console`` is no terminal, or where ``quiet`` is asked for.
+    nothing where ``console`` is no terminal, or where ``quiet`` is asked for. With ``remaining`` it says how long the
+    rest will take, beside the time that has passed.
     """
     if quiet or not console.is_terminal:
         yield silent
         return
     words = TextColumn("{task.description}", markup=False)
     count = TextColumn("{task.fields[count]}", markup=False)
-    with Progress(words, BarColumn(), count, TimeElapsedColumn(), console=console, transient=True) as bars:
+    columns: list[ProgressColumn] = [words, BarColumn(), count, TimeElapsedColumn()]
+    if remaining:
+        columns += [TextColumn("left:"), TimeRemainingColumn()]
+    with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task("starting", total=None, count="")
 
         def step(description: str, done: int = 0, total: int | None = None) -> None:

@@ -1,0 +1,468 @@
+"""Training: each part against its definition, and whole runs that are killed, resumed, shared and repeated."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+from training_run import RECIPE, Activation, Net, WeightSign, dataset, numbers, run, teacher  # noqa: E402
+
+from models import build  # noqa: E402
+from reptran_compiler.errors import BadInput  # noqa: E402
+from reptran_compiler.training.annealing import weights_real  # noqa: E402
+from reptran_compiler.training.checkpoints import Checkpoint  # noqa: E402
+from reptran_compiler.training.curve import Row, to_csv  # noqa: E402
+from reptran_compiler.training.data import Dataset, Normalisation, Stored  # noqa: E402
+from reptran_compiler.training.evaluation import measure  # noqa: E402
+from reptran_compiler.training.groups import make_optimiser, parameter_groups  # noqa: E402
+from reptran_compiler.training.losses import Criterion  # noqa: E402
+from reptran_compiler.training.plotting import plot_curve  # noqa: E402
+from reptran_compiler.training.processes import Processes  # noqa: E402
+from reptran_compiler.training.recipe import ADAMBNN, REACTNET, RECIPES, RECU, Step  # noqa: E402
+from reptran_compiler.training.schedules import rate  # noqa: E402
+from reptran_compiler.training.synchronising import synchronised  # noqa: E402
+from reptran_compiler.training.teachers import module_teacher, onnx_teacher  # noqa: E402
+from reptran_compiler.training.tensorboard import tensorboard  # noqa: E402
+from reptran_compiler.training.trainer import train  # noqa: E402
+
+SCRIPT = Path(__file__).parent / "training_run.py"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+#: One epoch of SGD, without anything else.
+PLAIN = replace(RECU, epochs=1, batch=10, warmup=0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """As in the processes that runs are compared with."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def whole() -> tuple[tuple[Row, ...], Net]:
+    """The run that nothing stops."""
+    return run()
+
+
+def same(rows: Sequence[Row], others: Sequence[Row]) -> bool:
+    return [numbers(row) for row in rows] == [numbers(row) for row in others]
+
+
+def same_state(one: nn.Module, other: nn.Module) -> bool:
+    mine, theirs = one.state_dict(), other.state_dict()
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
+
+
+# --- a recipe's parts ---
+
+
+@pytest.mark.parametrize("epochs", [20, 600])
+def test_the_cosine_is_recus(epochs: int) -> None:
+    """cifar/main.py, step by step: five epochs of warm-up, torch's scheduler from the fourth on."""
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs - 4, eta_min=0)
+    for epoch in range(epochs):
+        if epoch < 5:
+            optimiser.param_groups[0]["lr"] = 0.1 * (epoch + 1) / 5
+        assert rate(replace(RECU, epochs=epochs), epoch) == pytest.approx(optimiser.param_groups[0]["lr"], abs=1e-12)
+        optimiser.step()
+        if epoch >= 4:
+            scheduler.step()
+
+
+def test_the_linear_schedule() -> None:
+    recipe = replace(REACTNET, epochs=4, rate=1.0)
+    assert [rate(recipe, epoch) for epoch in range(4)] == [1.0, 0.75, 0.5, 0.25]
+    assert [rate(replace(recipe, warmup=5, epochs=8), epoch) for epoch in (0, 1, 2, 7)] == pytest.approx(
+        [0.5, 1.0, 1 - 1 / 7, 1 / 7]
+    ), "a warm-up takes a quarter of the epochs at most"
+
+
+def test_published_figures() -> None:
+    assert [step.weight_decay for step in REACTNET.steps] == [1e-5, 0] and REACTNET.epochs == 128
+    assert [step.weight_decay for step in ADAMBNN.steps] == [5e-6, 0] and ADAMBNN.epochs == 256
+    for recipe in (REACTNET, ADAMBNN):
+        assert [step.real_weights for step in recipe.steps] == [True, False]
+        assert (recipe.optimiser, recipe.rate, recipe.schedule, recipe.batch) == ("adam", 1.25e-3, "linear", 256)
+    assert (RECU.optimiser, RECU.rate, RECU.momentum, RECU.batch, RECU.epochs) == ("sgd", 0.1, 0.9, 256, 600)
+    assert RECU.steps == (Step(False, 5e-4),)
+    assert all(RECIPES[name].name == name for name in RECIPES)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"rate": 0}, {"rate": math.inf}, {"epochs": 0}, {"batch": 1}, {"ema": 1.0}, {"smoothing": 1.0}, {"momentum": 1.0}]
+    + [{"distillation": 1.5}, {"temperature": 0}, {"steps": (Step(weight_decay=-1),)}],
+)
+def test_a_recipe_out_of_range(change: dict[str, object]) -> None:
+    with pytest.raises(BadInput, match="a recipe has"):
+        replace(RECU, **change)  # type: ignore[arg-type]
+
+
+def test_smoothed_labels() -> None:
+    logits, labels = torch.randn(5, 4, dtype=torch.float64), torch.tensor([0, 3, 1, 1, 2])
+    target = 0.9 * F.one_hot(labels, 4) + 0.1 / 4
+    expected = -(target * torch.log_softmax(logits, 1)).sum(1).mean()
+    assert torch.allclose(Criterion(smoothing=0.1)(logits, labels), expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_distillation(share: float, temperature: float) -> None:
+    logits, taught = torch.randn(2, 5, 4, dtype=torch.float64)
+    labels = torch.tensor([0, 3, 1, 1, 2])
+    own = -torch.log_softmax(logits, 1)[torch.arange(5), labels].mean()
+    probabilities = torch.exp(taught / temperature) / torch.exp(taught / temperature).sum(1, keepdim=True)
+    learned = -(probabilities * torch.log_softmax(logits / temperature, 1)).sum(1).mean() * temperature**2
+    criterion = Criterion(distillation=share, temperature=temperature)
+    assert torch.allclose(criterion(logits, labels, taught), (1 - share) * own + share * learned)
+    assert torch.allclose(criterion(logits, labels), own), "nobody teaches"
+
+
+@pytest.mark.parametrize("name", ["reactnet-tiny", "recu-resnet20"])
+def test_only_weights_of_layers_decay(name: str) -> None:
+    network = build(name, beta=2).requires_grad_(True)
+    groups = parameter_groups(network)
+    names = {id(parameter): key for key, parameter in network.named_parameters()}
+    weights = {names[id(each)] for each in groups.weights}
+    expected = {
+        f"{key}.weight" for key, module in network.named_modules() if getattr(module, "weighting", module) is not module
+    }
+    assert weights == expected, "those of models.layers.Layer"
+    assert len(groups.weights) + len(groups.others) == len(names)
+    optimiser = make_optimiser(network, REACTNET, REACTNET.steps[0])
+    assert [group["weight_decay"] for group in optimiser.param_groups] == [1e-5, 0.0]
+
+
+def test_frozen_parameters_are_left_alone() -> None:
+    network = Net()
+    network.fc.requires_grad_(False)
+    before = network.fc.weight.clone()
+    train(network, dataset(), PLAIN)
+    assert torch.equal(network.fc.weight, before)
+    with pytest.raises(BadInput, match="no parameters to train"):
+        train(network.requires_grad_(False), dataset(), PLAIN)
+
+
+# --- teachers ---
+
+
+def mean_teacher() -> onnx.ModelProto:
+    """Images [N, 1, 8, 8] to the mean of each, four times with factors."""
+    factors = helper.make_tensor("factors", TensorProto.FLOAT, [1, 4], [1, 2, -1, 0])
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["images"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["flat"]),
+        helper.make_node("Mul", ["flat", "factors"], ["logits"]),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 1, 8, 8])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 4])
+    graph = helper.make_graph(nodes, "teacher", [images], [logits], [factors])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def test_teachers(tmp_path: Path) -> None:
+    onnx.save(mean_teacher(), tmp_path / "teacher.onnx")
+    images = torch.randn(3, 1, 8, 8, requires_grad=True)
+    found = onnx_teacher(tmp_path / "teacher.onnx")(images)
+    assert torch.allclose(found, images.mean((1, 2, 3))[:, None] * torch.tensor([1.0, 2, -1, 0]), atol=1e-6)
+    network = Net().train()
+    taught = module_teacher(network)(images)
+    assert not network.training and not taught.requires_grad and torch.equal(taught, network(images).detach())
+
+
+def test_unsuitable_teachers(tmp_path: Path) -> None:
+    model = mean_teacher()
+    onnx.save(model, tmp_path / "teacher.onnx")
+    with pytest.raises(BadInput, match=r"does not run on images \[2, 3, 8, 8\]"):
+        onnx_teacher(tmp_path / "teacher.onnx")(torch.zeros(2, 3, 8, 8))
+    model.graph.input.add().CopyFrom(helper.make_tensor_value_info("more", TensorProto.FLOAT, [1]))
+    onnx.save(model, tmp_path / "two.onnx")
+    with pytest.raises(BadInput, match="has 2 inputs"):
+        onnx_teacher(tmp_path / "two.onnx")
+    with pytest.raises(BadInput, match="No such file"):
+        onnx_teacher(tmp_path / "none.onnx")
+
+
+# --- whole runs ---
+
+
+def test_the_same_seed_gives_the_same_curve(whole: tuple[tuple[Row, ...], Net]) -> None:
+    torch.randn(7)  # what was drawn before does not matter
+    state = torch.random.get_rng_state()
+    rows, network = run()
+    assert same(rows, whole[0]) and same_state(network, whole[1])
+    assert torch.equal(torch.random.get_rng_state(), state), "nor does a run change what is drawn after it"
+    assert [(row.step, row.epoch) for row in rows] == [(1, 1), (1, 2), (1, 3), (2, 4), (2, 5), (2, 6)]
+    other = train(Net(), dataset(), replace(RECIPE, seed=8), teacher=teacher())
+    assert not same(other, rows)
+
+
+def test_steps_and_annealing(whole: tuple[tuple[Row, ...], Net]) -> None:
+    _, network = whole
+    told = [module.told for module in network.modules() if isinstance(module, Activation)]
+    assert told == [[0, 1 / 3, 2 / 3] * 2] * 2
+    seen: list[bool] = []
+
+    class Spy(nn.Module):
+        real = False
+
+        def anneal(self, progress: float) -> None:
+            seen.append(self.real)
+
+    network = Net()
+    network.add_module("spy", Spy())
+    train(network, dataset(), replace(RECIPE, ema=None, epochs=2))
+    assert seen == [True, True, False, False]
+    assert not any(module.real for module in network.modules() if isinstance(module, WeightSign))
+
+
+def test_a_two_step_recipe_needs_binary_weights() -> None:
+    with pytest.raises(BadInput, match="has no layer of binary weights"):
+        weights_real(nn.Linear(2, 2), True)
+    weights_real(nn.Linear(2, 2), False)
+
+
+def test_one_step_of_sgd_is_its_definition() -> None:
+    """A batch of all images: weights follow gradient and decay, others the gradient alone."""
+    data, recipe = dataset(train=10), replace(PLAIN, steps=(Step(weight_decay=0.1),))
+    examples = data.train
+    assert isinstance(examples, Stored)
+    plain = replace(data, train=replace(examples, augmentation=replace(examples.augmentation, padding=0, flip=False)))
+    network, twin = Net(dropout=0.0), Net(dropout=0.0)
+    rows = train(network, plain, recipe)
+    twin.train()
+    images = torch.from_numpy(data.normalisation(examples.images))
+    loss = F.cross_entropy(twin(images), torch.from_numpy(examples.labels))
+    loss.backward()
+    assert rows[0].train_loss == pytest.approx(loss.item(), rel=1e-5)
+    for after, before in zip(network.parameters(), twin.parameters(), strict=True):
+        decay = 0.1 if sum(size > 1 for size in before.shape) > 1 else 0.0
+        assert before.grad is not None
+        expected = before - 0.1 * (before.grad + decay * before)
+        assert torch.allclose(after, expected, atol=1e-5)
+
+
+def test_the_average_is_its_definition() -> None:
+    states: list[dict[str, torch.Tensor]] = []
+    network = Net()
+
+    def note(words: str, done: int, total: int | None) -> None:
+        states.append({key: value.clone() for key, value in network.state_dict().items()})
+
+    rows = train(network, dataset(), replace(PLAIN, ema=0.8), progress=note)
+    average = dict(states[0])
+    for state in states[1:]:
+        average = {
+            key: 0.8 * value + 0.2 * state[key] if value.is_floating_point() else state[key]
+            for key, value in average.items()
+        }
+    assert len(states) == 10
+    for key, value in network.state_dict().items():
+        if value.is_floating_point():
+            assert torch.allclose(value, average[key], atol=1e-6), key
+    images = torch.from_numpy(dataset().normalisation(dataset().test.take(np.arange(30), None)))
+    right = (network(images).argmax(1).numpy() == dataset().test.labels).mean()
+    assert rows[-1].test_accuracy == pytest.approx(right), "the average is what is tested"
+
+
+def test_it_learns() -> None:
+    network = Net(dropout=0.0)
+    rows = train(network, dataset(), replace(RECU, epochs=12, batch=20))
+    assert rows[-1].test_accuracy > 0.9
+    assert not network.training
+
+
+def test_networks_of_the_zoo_are_trained() -> None:
+    """A ReActNet and its RepTran form, on images of their kind."""
+    images = np.random.default_rng(0).integers(0, 256, (16, 3, 32, 32), np.uint8)
+    data = Dataset("noise", *[Stored(images, np.arange(16) % 10)] * 2, 10, Normalisation())
+    for beta in (1, 2):
+        network = build("reactnet-tiny", beta=beta).requires_grad_(True)
+        before = {key: value.clone() for key, value in network.named_parameters()}
+        rows = train(network, data, replace(REACTNET, steps=(Step(),), epochs=2, batch=8, rate=1e-2))
+        assert rows[-1].train_loss < 10
+        still = [key for key, value in network.named_parameters() if torch.equal(value, before[key])]
+        assert not still
+
+
+def test_kill_and_resume(whole: tuple[tuple[Row, ...], Net], tmp_path: Path) -> None:
+    """SIGKILL in the middle of an epoch; what goes on gives the curve that nothing stopped, to the bit."""
+    state = tmp_path / "run.pt"
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "result.pt"), "--checkpoint", str(state), "--slow", "0.05"]
+    process = subprocess.Popen(command, env=ENVIRONMENT)
+    try:
+        deadline = time.monotonic() + 300
+        while not state.exists() or len(Checkpoint.load(state).rows) < 2:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(0.12)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    before = Checkpoint.load(state).rows
+    assert 2 <= len(before) < 6
+    rows, network = run(checkpoint=state, resume=True)
+    assert rows[: len(before)] == before and same(rows, whole[0]) and same_state(network, whole[1])
+
+
+@pytest.mark.parametrize("epochs", range(1, 6))
+def test_resumed_after_each_epoch(whole: tuple[tuple[Row, ...], Net], tmp_path: Path, epochs: int) -> None:
+    state = tmp_path / "run.pt"
+
+    def stop(rows: Sequence[Row]) -> None:
+        if len(rows) == epochs:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Net(), dataset(), RECIPE, teacher=teacher(), checkpoint=state, observe=stop)
+    rows, network = run(checkpoint=state, resume=True)
+    assert same(rows, whole[0]) and same_state(network, whole[1])
+
+
+def test_a_finished_run_is_given_back(whole: tuple[tuple[Row, ...], Net], tmp_path: Path) -> None:
+    state, told = tmp_path / "run.pt", []
+    run(checkpoint=state, resume=True)  # nothing is there: it begins
+    network = Net()
+    recipe = RECIPE
+    rows = train(network, dataset(), recipe, checkpoint=state, resume=True, observe=lambda rows: told.append(len(rows)))
+    assert same(rows, whole[0]) and same_state(network, whole[1]) and told == [6]
+
+
+def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
+    state = tmp_path / "run.pt"
+    train(Net(), dataset(), PLAIN, checkpoint=state)
+    for words, network, data, recipe, resume in (
+        ("is there already: go on from it with --resume", Net(), dataset(), PLAIN, False),
+        ("was trained with batch 10, not 20", Net(), dataset(), replace(PLAIN, batch=20), True),
+        (
+            "was trained on 100 images .*with padding 1, mirrored.* not on 80 images",
+            Net(),
+            dataset(train=80),
+            PLAIN,
+            True,
+        ),
+        ("is a checkpoint of another network", nn.Sequential(Net()), dataset(), PLAIN, True),
+    ):
+        with pytest.raises(BadInput, match=words):
+            train(network, data, recipe, checkpoint=state, resume=resume)
+    content = state.read_bytes()
+    for damaged in (content[:-100], b"", b"PK\3\4", content[:1000] + bytes(500) + content[1500:]):
+        state.write_bytes(damaged)
+        with pytest.raises(BadInput, match="is no checkpoint, or is damaged"):
+            Checkpoint.load(state)
+    torch.save({"a": 1}, state)
+    with pytest.raises(BadInput, match="no checkpoint of a training run"):
+        Checkpoint.load(state)
+
+
+def test_a_checkpoint_runs_nothing(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[Path]]:
+            return Path.touch, (tmp_path / "ran",)
+
+    torch.save({"version": 1, "network": Evil()}, tmp_path / "run.pt")
+    with pytest.raises(BadInput):
+        Checkpoint.load(tmp_path / "run.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_cannot_be_trained() -> None:
+    with pytest.raises(BadInput, match=r"does not take images \[1, 8, 8\] of patterns"):
+        train(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten()), dataset(), PLAIN)
+    with pytest.raises(BadInput, match=r"has 4 classes, and the network gives \[3\]"):
+        train(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), dataset(), PLAIN)
+    with pytest.raises(BadInput, match="the loss is .* in epoch 1: choose a lower"):
+        train(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), dataset(), replace(PLAIN, rate=1e38))
+
+
+# --- several processes ---
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """In float64: curve, parameters and running statistics, Adam, average and both steps, to rounding."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
+    command += ["--master-port", str(port), str(SCRIPT), str(tmp_path / "two.pt"), "--double"]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    rows, network = run(double=True)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    two = torch.load(tmp_path / "two.pt", weights_only=True)
+    for row, theirs in zip(rows, two["rows"], strict=True):
+        assert numbers(row) == pytest.approx(theirs, rel=1e-9)
+    for key, value in network.state_dict().items():
+        assert torch.allclose(value, two["state"][key], rtol=1e-9, atol=1e-10), key
+
+
+def test_synchronised_norms_are_put_back() -> None:
+    network = Net()
+    with synchronised(network, Processes(2, 0)):
+        assert network.bn.forward.__func__ is not nn.BatchNorm2d.forward
+        assert type(network.bn) is nn.BatchNorm2d
+    assert network.bn.forward.__func__ is nn.BatchNorm2d.forward
+    with synchronised(network, Processes()):
+        assert network.bn.forward.__func__ is nn.BatchNorm2d.forward, "one process has nothing to synchronise"
+
+    class Own(nn.BatchNorm2d):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return input
+
+    with pytest.raises(TypeError, match="Own has a forward of its own"), synchronised(Own(2), Processes(2, 0)):
+        pass
+
+
+# --- what is left of a run ---
+
+
+def test_measuring() -> None:
+    network = nn.Identity()
+    logits = torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]])
+    labels = torch.tensor([0, 1, 1])
+    found = measure(network, [(logits[:2], labels[:2]), (logits[2:], labels[2:])], torch.device("cpu"), Processes())
+    assert found == pytest.approx((F.cross_entropy(logits, labels).item(), 2 / 3))
+    assert network.training
+
+
+def test_the_curve_as_a_table(whole: tuple[tuple[Row, ...], Net]) -> None:
+    lines = to_csv(whole[0]).decode().splitlines()
+    assert lines[0].split(",") == [field.name for field in fields(Row)] and len(lines) == 7
+    assert Row(*map(float, lines[3].split(","))) == whole[0][2], "numbers are exact"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
+def test_the_curve_as_a_picture(whole: tuple[tuple[Row, ...], Net], tmp_path: Path, ending: str) -> None:
+    pytest.importorskip("matplotlib")
+    for name in ("one", "two"):
+        plot_curve(whole[0], tmp_path / f"{name}.{ending}")
+    payload = (tmp_path / f"one.{ending}").read_bytes()
+    assert len(payload) > 1000 and payload == (tmp_path / f"two.{ending}").read_bytes()
+    with pytest.raises(BadInput, match="ends with .svg, .png, .pdf"):
+        plot_curve(whole[0], tmp_path / "curve.txt")
+
+
+def test_tensorboard_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(BadInput, match="tensorboard, which is not installed: pip install 'tensorboard'"):
+        tensorboard("anywhere")
