@@ -71,6 +71,20 @@ def add_runs(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_pixels(group: argparse._ActionsContainer) -> None:
+    """Add how pixels become numbers, where that is not the data set's own."""
+    for flag, words in (("--mean", "subtract these from pixels of 0 to 1"), ("--std", "and divide by these")):
+        group.add_argument(flag, type=_numbers, metavar="A[,B,C]", help=f"{words}: for all channels, or each")
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Numbers with commas between them, for argparse."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form A or A,B,C") from None
+
+
 def at_least_one(text: str) -> int:
     """A positive integer, for argparse."""
     try:

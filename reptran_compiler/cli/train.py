@@ -71,13 +71,14 @@ def _train(
     """Train and write, with what the command line asks for told on the way."""
     from reptran_compiler.model.writing import write_model
     from reptran_compiler.reporting import make_console, progress
-    from reptran_compiler.training import to_onnx, to_torch  # type: ignore[attr-defined, unused-ignore]
+    from reptran_compiler.training import calibrate, to_onnx, to_torch
+    from reptran_compiler.training.data import plain_batches
     from reptran_compiler.training.teachers import onnx_teacher
     from reptran_compiler.training.trainer import train
 
     teacher = None if arguments.teacher is None else onnx_teacher(arguments.teacher, arguments.threads or 1)
     observers = _observers(arguments)
-    network = to_torch(model)
+    network = to_torch(model, activations=asked.activations, weights=asked.weights)
 
     def observe(rows: Sequence[Row]) -> None:
         for each in observers:
@@ -85,6 +86,9 @@ def _train(
 
     quiet = arguments.quiet or not processes.leads
     with progress(make_console(stderr=True), quiet=quiet, remaining=True) as step:
+        if arguments.calibrate:
+            step("measuring statistics", 0, None)
+            calibrate(network, plain_batches(data, arguments.calibrate, asked.batch, asked.seed))
         rows = train(
             network,
             data,
@@ -150,11 +154,9 @@ def _device(arguments: TrainArguments) -> torch.device:
 def _dataset(arguments: TrainArguments, model: ModelProto) -> Dataset:
     """The images, augmented and normalised as the command line asks for."""
     from reptran_compiler.cli.train_recipe import adapted
-    from reptran_compiler.training.data import read_dataset
+    from reptran_compiler.training.data import image_size, read_dataset
 
-    shape = [axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim] if model.graph.input else []
-    size = {"size": shape[-1]} if shape and shape[-1] > 0 else {}
-    return adapted(read_dataset(arguments.data, **size), arguments)
+    return adapted(read_dataset(arguments.data, **image_size(model)), arguments)
 
 
 def _see_outputs(arguments: TrainArguments) -> None:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reptran_compiler.cli.flags import Parser, at_least_one
+from reptran_compiler.cli.flags import Parser, add_pixels, at_least_one
 from reptran_compiler.version import __version__
 
 _DESCRIPTION = """\
@@ -34,7 +34,12 @@ exit codes:
 #: The recipes that there are (`training.recipe.RECIPES`, which would bring torch).
 RECIPE_NAMES = ("reactnet", "adambnn", "recu")
 #: Flags that replace what a recipe says.
-_REPLACING = ("epochs", "batch", "rate", "smoothing", "distillation", "temperature", "ema", "mixed", "seed")
+_REPLACING = (
+    *("epochs", "batch", "rate", "smoothing", "distillation", "temperature", "ema", "mixed", "seed"),
+    *("activations", "weights"),
+)
+#: The straight-through estimators that there are (`training.ESTIMATORS`).
+ESTIMATOR_NAMES = ("identity", "clip", "polynomial", "tanh", "recu")
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class TrainArguments:
     data: str
     output: str
     recipe: str
-    replaced: dict[str, int | float | bool]
+    replaced: dict[str, int | float | bool | str]
     weight_decay: float | None
     teacher: str | None
     padding: int | None
@@ -57,6 +62,7 @@ class TrainArguments:
     log: str | None
     plot: str | None
     tensorboard: str | None
+    calibrate: int
     device: str | None
     threads: int | None
     workers: int
@@ -96,6 +102,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_recipe(parser.add_argument_group("instead of what the recipe says"))
     _add_data(parser.add_argument_group("images"))
     group = parser.add_argument_group("the run")
+    words = "measure statistics on so many images first, as reptran-calibrate does (default: %(default)s; 0: don't)"
+    group.add_argument("--calibrate", type=_count, default=1000, metavar="N", help=words)
     group.add_argument("--checkpoint", metavar="FILE", help="keep the run in a file, after each epoch")
     group.add_argument("--resume", action="store_true", help="go on from --checkpoint, where it is there")
     group.add_argument("--device", choices=("cpu", "cuda"), help="where (default: a GPU where there is one)")
@@ -124,23 +132,17 @@ def _add_recipe(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--ema", type=float, metavar="E", help="keep an average over batches, 0.999 or so")
     group.add_argument("--mixed", action="store_true", default=None, help="bfloat16, where the device has it")
     group.add_argument("--seed", type=int, metavar="N", help="of all that is drawn (default: 0)")
+    for what in ("activations", "weights"):
+        words = f"the straight-through estimator of {what}"
+        group.add_argument(f"--{what}", choices=ESTIMATOR_NAMES, help=words)
 
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--padding", type=_count, metavar="N", help="zeros around an image before a random crop")
     group.add_argument("--flip", action=argparse.BooleanOptionalAction, help="mirror every other image, or none")
-    for flag, words in (("--mean", "subtract these from pixels of 0 to 1"), ("--std", "and divide by these")):
-        group.add_argument(flag, type=_numbers, metavar="A[,B,C]", help=f"{words}: for all channels, or each")
+    add_pixels(group)
 
 
 def _count(text: str) -> int:
     """An integer from 0 on, for argparse."""
     return 0 if text == "0" else at_least_one(text)
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    """Numbers with commas between them, for argparse."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form A or A,B,C") from None

@@ -41,11 +41,20 @@ def adapted(data: Dataset, arguments: TrainArguments) -> Dataset:
         if not isinstance(train, Stored):
             raise BadInput("--padding and --flip are for images in memory: those in files are cropped and resized")
         train = replace(train, augmentation=replace(train.augmentation, **changes))
+    return normalised(replace(data, train=train), arguments.mean, arguments.std)
+
+
+def normalised(data: Dataset, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Dataset:
+    """A data set with another normalisation, of which None stays as it is.
+
+    Raises:
+        BadInput: there is not one number for each channel.
+    """
     normal = data.normalisation
-    for key, value in (("mean", arguments.mean), ("std", arguments.std)):
+    for key, value in (("mean", mean), ("std", std)):
         if value is None:
             continue
         if len(value) not in (1, data.train.shape[0]) or (key == "std" and min(value) <= 0):
             raise BadInput(f"--{key} {','.join(map(str, value))}: 1 or {data.train.shape[0]} numbers (of std: above 0)")
         normal = replace(normal, **{key: value})
-    return replace(data, train=train, normalisation=normal)
+    return replace(data, normalisation=normal)

@@ -48,6 +48,7 @@ class Recipe:
             The average is what is tested, and what a step leaves.
         mixed: whether layers are computed in bfloat16 where the device has it. Sums of signs above 256 are rounded.
         seed: of the order of the images, of their augmentation, and of layers that draw.
+        activations, weights: the straight-through estimators that the network is read with (`to_torch`).
 
     Raises:
         BadInput: a number is out of its range.
@@ -68,6 +69,8 @@ class Recipe:
     ema: float | None = None
     mixed: bool = False
     seed: int = 0
+    activations: str = "polynomial"
+    weights: str = "clip"
 
     def __post_init__(self) -> None:
         for words, value, fits in (
@@ -123,8 +126,8 @@ ADAMBNN = Recipe(
     smoothing=0.1,
 )
 
-#: ReCU on CIFAR-10 (arXiv 2103.12369): README.md, cifar/run.sh and cifar/main.py of github.com/z-hXu/ReCU. Tau runs
-#: from 0.85 to 0.99 there; here that is the estimators' own, who are told the time. There all parameters decay; here
+#: ReCU on CIFAR-10 (arXiv 2103.12369): README.md, cifar/run.sh and cifar/main.py of github.com/z-hXu/ReCU. Tau is
+#: the estimator's own (`straight_through.rectified_clamp`). There all parameters decay; here
 #: those of layers only, as in the authors' imagenet_two-stage/main.py. On ImageNet it is 200 epochs, a batch of 512 and
 #: a weight decay of 1e-4.
 RECU = Recipe(
@@ -136,6 +139,7 @@ RECU = Recipe(
     warmup=5,
     epochs=600,
     batch=256,
+    weights="recu",
 )
 
 #: The recipes by name.

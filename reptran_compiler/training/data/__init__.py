@@ -5,12 +5,12 @@ an .npz file.
 """
 
 from reptran_compiler.training.data.augmentation import Augmentation
-from reptran_compiler.training.data.batches import Batch, evaluation_batches, training_batches
+from reptran_compiler.training.data.batches import Batch, evaluation_batches, plain_batches, training_batches
 from reptran_compiler.training.data.dataset import Dataset, Normalisation
 from reptran_compiler.training.data.drawing import Draw
 from reptran_compiler.training.data.examples import Examples, Stored
 from reptran_compiler.training.data.folders import Files
-from reptran_compiler.training.data.reading import read_dataset
+from reptran_compiler.training.data.reading import image_size, read_dataset
 
 __all__ = [
     "Augmentation",
@@ -21,7 +21,9 @@ __all__ = [
     "Files",
     "Normalisation",
     "Stored",
-    "read_dataset",
     "evaluation_batches",
+    "image_size",
+    "plain_batches",
+    "read_dataset",
     "training_batches",
 ]

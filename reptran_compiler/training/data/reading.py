@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from onnx import ModelProto
+
 from reptran_compiler.errors import BadInput
 from reptran_compiler.training.data.cifar import is_cifar, read_cifar
 from reptran_compiler.training.data.dataset import Dataset
@@ -46,3 +48,9 @@ def read_dataset(path: str | os.PathLike[str], *, size: int = 224) -> Dataset:
         raise BadInput(f"cannot read {error.filename or place}: {error.strerror or error}") from None
     layouts = "MNIST's IDX files, CIFAR-10's batches, or folders train and val of classes"
     raise BadInput(f"{place} holds no data set that is known: {layouts} are looked for")
+
+
+def image_size(model: ModelProto) -> dict[str, int]:
+    """The height of the images that a model reads, as the argument `size` of `read_dataset`; none where it is open."""
+    shape = [axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim] if model.graph.input else []
+    return {"size": shape[-1]} if shape and shape[-1] > 0 else {}
