@@ -105,7 +105,7 @@ class _Calibration:
             originals = None if blocks is None else [blocks.original(layer, self.inputs(place, v)) for v in self.values]
             self.measure(norm, narrow, originals)
             for values, y in zip(self.values, narrow, strict=True):
-                values[step.outputs[0]] = norm(y)
+                values[step.outputs[0]] = layer.normalised(y)
             return
         for values, wanted in zip(self.values, self.wanted, strict=True):
             self.network.run_step(place, values)

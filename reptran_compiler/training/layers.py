@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reptran_compiler.training.holding import Holding, repeated
-from reptran_compiler.training.norms import RepNorm
+from reptran_compiler.training.norms import FusedNorm, RepNorm
 from reptran_compiler.training.padding import sides
 from reptran_compiler.training.straight_through import WeightSign
 
@@ -29,7 +29,7 @@ class Layer(Holding):
         baked: whether the file stores the binary weights, and not the latent ones.
         times: how often the map that comes out is repeated along the channels: beta^2 of a RepConv, beta of a stem
             in a Rep network, else 1.
-        norm: the normalisation of that map, which repeats it; None where the file has none directly behind.
+        norm: the normalisation of that map, which may repeat it; None where the file has none directly behind.
     """
 
     weight: nn.Parameter | None
@@ -57,11 +57,18 @@ class Layer(Holding):
         """Args: the map; the weights where it has none; the bias where that is computed, too."""
         weight, *bias = (self.effective(), *given) if self.weight is not None else given
         y = self.operate(x, weight, bias[0] if bias else self.bias)
-        return repeated(y, self.times) if self.norm is None else self.norm(y)
+        return self.normalised(y)
+
+    def normalised(self, y: Tensor) -> Tensor:
+        """What becomes of the map that the layer computes: it is normalised, and repeated."""
+        return repeated(y, self.times) if self.norm is None else repeated(self.norm(y), self.times // self.norm.times)
 
     def written(self) -> Mapping[str, Tensor]:
         """Its weights, binary where the file has them so, and its bias."""
         made = dict(super().written())
+        if self.weight is not None and isinstance(self.norm, FusedNorm):
+            factor = self.norm.scale.reshape(-1, *[1] * (self.weight.dim() - 1))
+            made[self.names["weight"]] = self.weight * factor
         if self.baked and self.weight is not None and self.binarise is not None:
             made[self.names["weight"]] = (
                 torch.where(self.weight >= 0, 1.0, -1.0) if self.binarise.up else torch.sign(self.weight)

@@ -155,3 +155,24 @@ class FoldedNorm(RepNorm, Holding):
             how.scale: self.scale.reshape(how.scale_shape),
             how.offset: self.offset.reshape(how.offset_shape),
         }
+
+
+class FusedNorm(FoldedNorm):
+    """A normalisation that an exporter fused into the weights and the bias of the layer in front of it.
+
+    The layer's weights [Co, ...] stay as the file has them, and what the normalisation multiplies by is multiplied into
+    them where they are written.
+
+    Args:
+        bias: the file's, [Co].
+        variance: of each channel, [Co]; a guess.
+        stored: the ONNX name of the bias.
+    """
+
+    def __init__(self, bias: Tensor, variance: Tensor, stored: str) -> None:
+        names = FoldedNames(stored, stored, tuple(bias.shape), tuple(bias.shape))
+        super().__init__(torch.ones_like(bias), bias, 1, variance, names)
+
+    def written(self) -> Mapping[str, Tensor]:
+        """The bias; the layer multiplies its weights by the scale itself."""
+        return {self.stored.offset: self.offset}

@@ -17,7 +17,7 @@ from reptran_compiler.gate.operands import Use, is_trained, use_of
 from reptran_compiler.model.symbolic import symbolic
 from reptran_compiler.training.layers import Arithmetic, Conv, Layer, Linear, PRelu, Product, Stored, Windows
 from reptran_compiler.training.network import Blueprint, Network, Step
-from reptran_compiler.training.norms import BatchNorm, FoldedNames, FoldedNorm, KeptNorm
+from reptran_compiler.training.norms import BatchNorm, FoldedNames, FoldedNorm, FusedNorm, KeptNorm
 from reptran_compiler.training.operators import OPERATORS, Site, Unsupported
 from reptran_compiler.training.sources import Trainable, trained_form
 from reptran_compiler.training.straight_through import Round, Sign, WeightSign
@@ -88,7 +88,7 @@ class _Reader:
         for node in graph.nodes:
             if any(name in self.varying or self.trained(node, at) for at, name in enumerate(node.inputs)):
                 self.varying.update(name for name in node.outputs if name)
-        self.layered = _in_front_of_layers(graph)
+        self.layered, self.inner = _in_front_of_layers(graph), _behind_layers(graph)
         self.ranks = {name: len(shape) for name, shape in symbolic(graph.model).shapes.items()}
 
     def network(self) -> Network:
@@ -228,19 +228,20 @@ class _Reader:
             layer.times, output = times, repeat.outputs[0]
             self.absorbed.add(repeat.index)
         after = self.only_reader(output)
-        if after is None:
-            return output
-        if after.op == "BatchNormalization" and layer.times > 1:
-            norm = self.kept(after, layer.times)
+        if after is not None and after.op == "BatchNormalization":
+            norm = self.kept(after, layer.times) if layer.times > 1 else None
             if norm is not None:
                 layer.norm = norm
                 self.absorbed.add(after.index)
                 return after.outputs[0]
+            return output
         found = self.folded(output, layer) if layer.weight is not None else None
         if found is not None:
             layer.norm, nodes = found
             self.absorbed.update(each.index for each in nodes)
             return nodes[1].outputs[0]
+        if output in self.layered and node.inputs[0] not in self.inner:
+            _unfuse(layer)
         return output
 
     def folded(self, x: str, layer: Layer | None = None) -> tuple[FoldedNorm, tuple[NodeView, NodeView]] | None:
@@ -419,6 +420,24 @@ def _in_front_of_layers(graph: ProtoGraph) -> set[str]:
         if node.op in _LAYERS or any(name in found for name in node.outputs):
             found.update(name for name in node.inputs if name)
     return found
+
+
+def _behind_layers(graph: ProtoGraph) -> set[str]:
+    """The tensors that are behind a layer."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        if node.op in _LAYERS or any(name in found for name in node.inputs):
+            found.update(name for name in node.outputs if name)
+    return found
+
+
+def _unfuse(layer: Layer) -> None:
+    """Give a stem with a bias the normalisation that an exporter fused into it."""
+    if isinstance(layer, Conv) and layer.weight is not None and layer.bias is not None and layer.binarise is None:
+        name, bias = layer.names.pop("bias"), layer.bias.detach()
+        layer.bias = None
+        with torch.no_grad():
+            layer.norm = FusedNorm(bias, _fan_in_variance(layer), name)
 
 
 def _read_by_some(modules: Sequence[tuple[Step, nn.Module]], outputs: Sequence[str]) -> list[tuple[Step, nn.Module]]:
