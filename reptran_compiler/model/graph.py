@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -265,6 +265,7 @@ class Graph:
         return True
 
     def _sorted(self, nodes: list[Node]) -> list[Node]:
+        """The nodes, each behind the makers of what it reads, otherwise in their order."""
         if self._in_order(nodes):
             return nodes
         place = {id(node): index for index, node in enumerate(nodes)}
@@ -272,22 +273,24 @@ class Graph:
         behind: list[list[int]] = [[] for _ in nodes]
         pinned = self._pinned(nodes)
         for index, node in enumerate(nodes):
-            makers = {place[id(t.inputs[0])] for t in node.inputs if t.inputs}
+            makers = [place[id(tensor.inputs[0])] for tensor in node.inputs if tensor.inputs]
             if pinned:
-                makers |= {place[id(pinned[name])] for name in node.captured if name in pinned}
+                makers += [place[id(pinned[name])] for name in node.captured if name in pinned]
             waiting[index] = len(makers)
             for maker in makers:
                 behind[maker].append(index)
-        ready = [index for index, count in enumerate(waiting) if count == 0]
-        heapify(ready)
-        order = []
-        while ready:
-            index = heappop(ready)
-            order.append(nodes[index])
-            for later in behind[index]:
-                waiting[later] -= 1
-                if waiting[later] == 0:
-                    heappush(ready, later)
+        order: list[Node] = []
+        late: list[int] = []  # nodes that stand in front of where we are, and wait for nothing any more
+        for index in range(len(nodes)):
+            if waiting[index] == 0:
+                late.append(index)
+            while late:
+                here = heappop(late)
+                order.append(nodes[here])
+                for reader in behind[here]:
+                    waiting[reader] -= 1
+                    if waiting[reader] == 0 and reader < index:
+                        heappush(late, reader)
         if len(order) != len(nodes):
             raise ValueError("the graph has a circle")
         return order
