@@ -226,9 +226,19 @@ class Graph:
 
     def tidy(self) -> None:
         """Drop nodes that no output needs and sort the rest, keeping the order where it is free."""
+        if not all(map(self.is_read, self.nodes)):
+            self._drop_unneeded()
+        self.nodes = self._sorted(self.nodes)
+        self.version += 1
+
+    def _drop_unneeded(self) -> None:
+        """Drop nodes that no output needs."""
+        left = [node for node in self.nodes if not node.gone]
         needed: set[int] = set()
-        stack = [t.inputs[0] for t in self.outputs if t.inputs]
-        if self.pinned:
+        if all(map(self.is_read, left)):  # a chain that no output needs would end in a node that nothing reads
+            needed.update(map(id, left))
+        stack = [] if needed else [t.inputs[0] for t in self.outputs if t.inputs]
+        if self.pinned and not needed:
             stack += [n for n in self.nodes if any(o.name in self.pinned for o in n.outputs)]
         while stack:
             node = stack.pop()
@@ -238,13 +248,10 @@ class Graph:
             for tensor in node.inputs:
                 if tensor.inputs:
                     stack.append(tensor.inputs[0])
-        if len(needed) < len(self.nodes):
-            for node in self.nodes:
-                if id(node) not in needed:
-                    _drop(node)
-            self.nodes = [node for node in self.nodes if id(node) in needed]
-        self.nodes = self._sorted(self.nodes)
-        self.version += 1
+        for node in self.nodes:
+            if id(node) not in needed:
+                _drop(node)
+        self.nodes = [node for node in self.nodes if id(node) in needed]
 
     def _pinned(self, nodes: list[Node]) -> dict[str, Node]:
         """The makers of what subgraphs read."""
