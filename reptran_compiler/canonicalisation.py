@@ -14,7 +14,7 @@ from onnx import ModelProto
 from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable, bodies, captured, export_model, import_model
 from reptran_compiler.model.referred import Scratch, are_signs_of
 from reptran_compiler.model.symbolic import Symbols, symbolic
-from reptran_compiler.replication import Layers, binarised
+from reptran_compiler.replication import Layers, Roles, binarised
 from reptran_compiler.rewriting import RANDOM, Engine, Facts, Rule, RuleReport, TimeLimit
 from reptran_compiler.runtime import TensorFact, integer_values, random_feeds, tensor_facts
 from reptran_compiler.transformation import Options, Refusal
@@ -40,6 +40,7 @@ class Canonical:
         scaled: names of the layers that a magnitude per filter was factored out of.
         layers: names of all layers.
         binarised: names of the layers that read binarised maps.
+        roles: what the graph's connections say of its layers; None where that was not looked at since it changed.
         reports: what each rule did.
         stages: the graph after each pass that changed it, where the options ask for it.
     """
@@ -53,6 +54,7 @@ class Canonical:
     scaled: frozenset[str]
     layers: frozenset[str]
     binarised: frozenset[str]
+    roles: Roles | None = None
     reports: list[RuleReport] = field(default_factory=list)
     stages: list[tuple[str, ModelProto]] = field(default_factory=list)
 
@@ -95,7 +97,7 @@ def canonicalise(
     limit = TimeLimit(options.rule_seconds)
     engine = Engine(graph, facts, layers, options.check, paranoid=options.paranoid, limit=limit, trust=options.trust)
     stages = []
-    made = None
+    made, applied = None, 0
     for _ in range(_ROUNDS):
         applied = 0
         for rule in rules:
@@ -120,6 +122,7 @@ def canonicalise(
         scaled=frozenset(name for name, node in inner.items() if name in applied_to and _scaled(node)),
         layers=frozenset(inner),
         binarised=frozenset(name for name, node in inner.items() if layers.reads_binary(node)),
+        roles=None if applied else layers.roles,
         reports=list(engine.reports.values()),
         stages=stages,
     )

@@ -127,7 +127,7 @@ def try_source(
             is not what the file states, or no axis has a name that `dims` gives a size to.
     """
     _check_opset(model)
-    check_structure(model)
+    graph = check_structure(model)
     try:
         specs = input_specs(model)
         sizes = batch_sizes(model, batches)
@@ -151,7 +151,7 @@ def try_source(
         if batches is not None and len(working) < len(sizes):
             continue
         if working:
-            if batches is None and len(working) > 1 and (more := judged_batches(model, dims=tried)) != sizes:
+            if batches is None and len(working) > 1 and (more := judged_batches(graph, dims=tried)) != sizes:
                 sizes = more
                 working, failure = _working(source, sizes, tried)
             return _trial(source, working, sizes, tried, missing)

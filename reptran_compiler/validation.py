@@ -47,7 +47,7 @@ class Malformed(BadInput):
     """A model that is not well. The message names the node or tensor and says why."""
 
 
-def check_structure(model: ModelProto) -> None:
+def check_structure(model: ModelProto) -> ProtoGraph:
     """See that a model is well as a structure.
 
     It has outputs of different names, and nodes, but no more than `MOST_NODES` of them, functions counted where they
@@ -58,6 +58,9 @@ def check_structure(model: ModelProto) -> None:
     they hold no NaN, no infinity where they are factors, and no denormal number where they are divisors, nor do the
     numbers of attributes; names and texts are UTF-8; what a node of the main graph reads is made once, and none of them
     depends on itself.
+
+    Returns:
+        Its graph.
 
     Raises:
         Malformed: it is not.
@@ -91,7 +94,7 @@ def check_structure(model: ModelProto) -> None:
             called = loop.name or " ".join(loop.output)
             raise Malformed(f"Loop {called!r} {said}; Loops of up to {MOST_TURNS:,} turns are run")
     try:
-        ProtoGraph(model)
+        return ProtoGraph(model)
     except MalformedGraph as error:
         raise Malformed(f"the graph is malformed: {error}") from None
 
