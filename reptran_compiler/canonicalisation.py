@@ -13,7 +13,7 @@ from onnx import ModelProto
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable, bodies, captured, export_model, import_model
 from reptran_compiler.model.referred import Scratch, are_signs_of
-from reptran_compiler.model.symbolic import Symbols, symbolic
+from reptran_compiler.model.symbolic import symbolic
 from reptran_compiler.replication import Layers, Roles, binarised
 from reptran_compiler.rewriting import RANDOM, Engine, Facts, Rule, RuleReport, TimeLimit
 from reptran_compiler.runtime import TensorFact, integer_values, random_feeds, tensor_facts
@@ -60,11 +60,7 @@ class Canonical:
 
 
 def canonicalise(
-    model: ModelProto,
-    options: Options,
-    rules: Sequence[Rule],
-    scratch: Scratch | None = None,
-    symbols: Symbols | None = None,
+    model: ModelProto, options: Options, rules: Sequence[Rule], scratch: Scratch | None = None
 ) -> Canonical:
     """The canonical form of a model.
 
@@ -73,7 +69,6 @@ def canonicalise(
         options: what becomes of it.
         rules: the canonicalising ones.
         scratch: where large tensors are stored that rules make; None to hold them in memory.
-        symbols: those of the model's shapes, where they are known; they are looked for otherwise.
 
     Raises:
         Refused: a rule broke its declaration.
@@ -82,7 +77,7 @@ def canonicalise(
     feeds = [random_feeds(model, batch=batch, dims=dict(options.dims)) for batch in CASES]
     graph = import_model(model, scratch)
     graph.tidy()
-    symbols = symbols or symbolic(model)
+    symbols = options.symbols or symbolic(model)
     cases = [tensor_facts(model, each, symbols=symbols) for each in feeds]
     ranks = {name: fact.rank for name, fact in cases[0].items()}
     if not ranks.keys() <= symbols.shapes.keys():

@@ -301,7 +301,8 @@ def transform_source(
         Refusal: it cannot be rewritten as asked.
     """
     try:
-        return transform(model, replace(options, dims=tuple(sorted(trial.dims.items()))), scratch, trial.symbols)
+        known = replace(options, dims=tuple(sorted(trial.dims.items())), symbols=trial.symbols)
+        return transform(model, known, scratch)
     except CannotFeed as error:
         raise BadInput(f"the model's inputs cannot be fed: {error}") from None
     except RuntimeFailure as error:

@@ -40,16 +40,13 @@ _BAKED = ("bake-weights",)
 _REPEATS = {"concat": "repeat-by-concat", "expand": "repeat-by-expand"}
 
 
-def transform(
-    model: ModelProto, options: Options, scratch: Scratch | None = None, symbols: Symbols | None = None
-) -> Transformation:
+def transform(model: ModelProto, options: Options, scratch: Scratch | None = None) -> Transformation:
     """Canonicalise and replicate a model.
 
     Args:
         model: the model.
         options: what becomes of it.
         scratch: where large tensors are stored that rules make; None to hold them in memory.
-        symbols: those of the model's shapes, where they are known; they are looked for otherwise.
 
     Raises:
         AlreadyReplicated: the output of a layer that reads a binarised map is repeated along its channels.
@@ -60,8 +57,7 @@ def transform(
     strange = [rule for rule in rules if not rule.ours]
     given = digest_of(model) if strange else b""
     try:
-        canonical = [rule for rule in rules if rule.phase == "canonicalise"]
-        found = canonicalise(model, options, canonical, scratch, symbols)
+        found = canonicalise(model, options, [rule for rule in rules if rule.phase == "canonicalise"], scratch)
         if strange and digest_of(model) != given:
             names = " or ".join(f"rule {rule.name!r}" for rule in strange)
             raise Refusal(f"{names} edits the source model itself: .source is for reading alone", rule=strange[0].name)
