@@ -14,7 +14,7 @@ from onnx import ModelProto
 from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable, bodies, captured, export_model, import_model
 from reptran_compiler.model.referred import Scratch, are_signs_of
 from reptran_compiler.model.symbolic import symbolic
-from reptran_compiler.replication import Layers, binarised
+from reptran_compiler.replication import Layers, Roles, binarised
 from reptran_compiler.rewriting import RANDOM, Engine, Facts, Rule, RuleReport, TimeLimit
 from reptran_compiler.runtime import TensorFact, integer_values, random_feeds, tensor_facts
 from reptran_compiler.transformation import Options, Refusal
@@ -40,6 +40,7 @@ class Canonical:
         scaled: names of the layers that a magnitude per filter was factored out of.
         layers: names of all layers.
         binarised: names of the layers that read binarised maps.
+        roles: what the graph's connections say of its layers; None where that was not looked at since it changed.
         reports: what each rule did.
         stages: the graph after each pass that changed it, where the options ask for it.
     """
@@ -53,6 +54,7 @@ class Canonical:
     scaled: frozenset[str]
     layers: frozenset[str]
     binarised: frozenset[str]
+    roles: Roles | None = None
     reports: list[RuleReport] = field(default_factory=list)
     stages: list[tuple[str, ModelProto]] = field(default_factory=list)
 
@@ -75,7 +77,7 @@ def canonicalise(
     feeds = [random_feeds(model, batch=batch, dims=dict(options.dims)) for batch in CASES]
     graph = import_model(model, scratch)
     graph.tidy()
-    symbols = symbolic(model)
+    symbols = options.symbols or symbolic(model)
     cases = [tensor_facts(model, each, symbols=symbols) for each in feeds]
     ranks = {name: fact.rank for name, fact in cases[0].items()}
     if not ranks.keys() <= symbols.shapes.keys():
@@ -90,7 +92,7 @@ def canonicalise(
     limit = TimeLimit(options.rule_seconds)
     engine = Engine(graph, facts, layers, options.check, paranoid=options.paranoid, limit=limit, trust=options.trust)
     stages = []
-    made = None
+    made, applied = None, 0
     for _ in range(_ROUNDS):
         applied = 0
         for rule in rules:
@@ -115,6 +117,7 @@ def canonicalise(
         scaled=frozenset(name for name, node in inner.items() if name in applied_to and _scaled(node)),
         layers=frozenset(inner),
         binarised=frozenset(name for name, node in inner.items() if layers.reads_binary(node)),
+        roles=None if applied else layers.roles,
         reports=list(engine.reports.values()),
         stages=stages,
     )

@@ -142,6 +142,7 @@ class Compilation:
         if self.options.sign_zero == "plus":
             model, more = plus_at_zero(runnable.model, trial, threads=self.threads)
             runnable, said = replace(runnable, model=model), (*said, *more)
+            trial = replace(trial, symbols=None)  # they are of the other model
         integers = integer_weights(source.model)
         return self._compiled(runnable, replace(trial, notes=(*trial.notes, *said)), scratch, integers)
 
@@ -300,7 +301,8 @@ def transform_source(
         Refusal: it cannot be rewritten as asked.
     """
     try:
-        return transform(model, replace(options, dims=tuple(sorted(trial.dims.items()))), scratch)
+        known = replace(options, dims=tuple(sorted(trial.dims.items())), symbols=trial.symbols)
+        return transform(model, known, scratch)
     except CannotFeed as error:
         raise BadInput(f"the model's inputs cannot be fed: {error}") from None
     except RuntimeFailure as error:

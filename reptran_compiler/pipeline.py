@@ -179,7 +179,8 @@ def _walked(
 ) -> tuple[Graph, Copies, Engine]:
     """A canonical graph with the rules of RepTran applied."""
     graph = import_model(found.model, scratch)
-    copies = Copies(graph, WideFacts(graph, found.cases, found.integers, plan.beta), plan, dict(decisions))
+    facts = WideFacts(graph, found.cases, found.integers, plan.beta)
+    copies = Copies(graph, facts, plan, dict(decisions), known_roles=found.roles)
     engine = _engine(graph, copies.facts, copies, options)
     left = engine.walk(rules, copies)
     for node in left:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from onnx import ModelProto
 
 from reptran_compiler.model.referred import Scratch
+from reptran_compiler.model.symbolic import Symbols
 from reptran_compiler.replication import WeightMove
 from reptran_compiler.rewriting import Rule, RuleReport
 
@@ -28,6 +29,7 @@ class Options:
         stages: whether to keep the graph as it is after each pass.
         paranoid: whether rules are called in the test mode, which finds those that do something else than they report.
         rule_seconds: how long each function of a rule may take.
+        symbols: what the model's shapes are in terms of its dynamic axes, where that is known already.
     """
 
     beta: int = 2
@@ -51,6 +53,7 @@ class Options:
     stages: bool = False
     paranoid: bool = False
     rule_seconds: float = 60.0
+    symbols: Symbols | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """What is lowered stores its binary weights as signs, and repeats maps by Concat."""

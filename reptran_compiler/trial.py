@@ -60,6 +60,7 @@ class Trial:
         shapes: whole shapes of its inputs, at the first batch size.
         notes: what the user should know of them.
         limited: whether a batch size was refused though the axis is dynamic.
+        symbols: what its shapes are in terms of its dynamic axes, where that was looked at.
     """
 
     batches: tuple[int, ...]
@@ -68,6 +69,7 @@ class Trial:
     notes: tuple[str, ...] = ()
     limited: bool = False
     other_dims: Mapping[str, int] = field(default_factory=dict)
+    symbols: Symbols | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -78,16 +80,19 @@ class _Source:
     session: Session
     symbols: Symbols | None = None
 
-    def outputs(self, feeds: Mapping[str, Array]) -> Mapping[str, TensorFact]:
+    def inferred(self, feeds: Mapping[str, Array]) -> Mapping[str, TensorFact]:
+        """Shapes and types of its tensors, as far as they are known without a run."""
+        return inferred_facts(self.model, feeds, self.symbols)
+
+    def outputs(self, feeds: Mapping[str, Array], inferred: Mapping[str, TensorFact]) -> Mapping[str, TensorFact]:
         """Shapes and types of its outputs, but for those that are no plain tensors.
 
         Raises:
             RuntimeFailure: it does not run.
         """
-        if self.symbols is not None:
-            known = inferred_facts(self.model, feeds, self.symbols)
-            if all(name in known for node in self.model.graph.node for name in node.output if name):
-                return {value.name: known[value.name] for value in self.model.graph.output}
+        made = (name for node in self.model.graph.node for name in node.output if name)
+        if self.symbols is not None and all(name in inferred for name in made):
+            return {value.name: inferred[value.name] for value in self.model.graph.output}
         return _facts(self.session.run(feeds))
 
 
@@ -122,7 +127,7 @@ def try_source(
             is not what the file states, or no axis has a name that `dims` gives a size to.
     """
     _check_opset(model)
-    check_structure(model)
+    graph = check_structure(model)
     try:
         specs = input_specs(model)
         sizes = batch_sizes(model, batches)
@@ -146,7 +151,7 @@ def try_source(
         if batches is not None and len(working) < len(sizes):
             continue
         if working:
-            if batches is None and len(working) > 1 and (more := judged_batches(model, dims=tried)) != sizes:
+            if batches is None and len(working) > 1 and (more := judged_batches(graph, dims=tried)) != sizes:
                 sizes = more
                 working, failure = _working(source, sizes, tried)
             return _trial(source, working, sizes, tried, missing)
@@ -178,7 +183,7 @@ def _trial(
     other = _other_sizes(source, working[0], dims)
     if dims and not other:
         notes.append("the model was found to run with one size of its dynamic axes only: verified with that")
-    return Trial(working, dims, shapes, tuple(notes), working != wanted, other)
+    return Trial(working, dims, shapes, tuple(notes), working != wanted, other, source.symbols)
 
 
 def _other_sizes(source: _Source, batch: int, dims: Mapping[str, int]) -> dict[str, int]:
@@ -199,11 +204,16 @@ def _working(source: _Source, sizes: Sequence[int], dims: Mapping[str, int]) -> 
     working, failure = [], ""
     model = source.model
     feeds = {size: random_feeds(model, batch=size, dims=dims) for size in sizes}
-    fits = not _too_large(model, feeds[max(sizes)])  # then all smaller ones do
+    largest = max(sizes)
+    inferred = {largest: source.inferred(feeds[largest])}
+    fits = not _too_large(model, inferred[largest])  # then all smaller ones do
     for size in sizes:
-        complaint = "" if fits else _too_large(model, feeds[size])
+        if size not in inferred and (source.symbols is not None or not fits):
+            inferred[size] = source.inferred(feeds[size])
+        complaint = "" if fits else _too_large(model, inferred[size])
         try:
-            complaint = complaint or _stated_wrongly(model, feeds[size], source.outputs(feeds[size]))
+            found = {} if complaint else source.outputs(feeds[size], inferred.get(size, {}))
+            complaint = complaint or _stated_wrongly(model, feeds[size], found)
         except EndlessLoop as error:
             raise BadInput(f"the model does not run in onnxruntime: {error}") from None
         except RuntimeFailure as error:
@@ -215,10 +225,10 @@ def _working(source: _Source, sizes: Sequence[int], dims: Mapping[str, int]) -> 
     return tuple(working), failure
 
 
-def _too_large(model: ModelProto, feeds: Mapping[str, Array]) -> str:
+def _too_large(model: ModelProto, inferred: Mapping[str, TensorFact]) -> str:
     """Which tensor would fill the memory, "" where none is known to. None does that is no larger than a stored one."""
     known = max((math.prod(tensor.dims) for tensor in model.graph.initializer), default=0)
-    for name, fact in inferred_facts(model, feeds).items():
+    for name, fact in inferred.items():
         if math.prod(fact.shape) > known and (large := too_large(fact.shape, fact.dtype)):
             return f"the model cannot be run: tensor {name!r} {large}"
     return ""

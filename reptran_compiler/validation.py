@@ -33,6 +33,8 @@ _MULTIPLY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Mul", "Div", 
 _OWN = ("", "ai.onnx")
 #: What onnxruntime and shape inference understand alike.
 _PADDINGS = (b"NOTSET", b"SAME_UPPER", b"SAME_LOWER", b"VALID")
+#: Tensors of up to so many elements are looked at together.
+_SMALL = 4096
 _FLAGS = frozenset(
     "allowzero ceil_mode count_include_pad keepdims noop_with_empty_axes training_mode transA transB".split()
 )
@@ -45,7 +47,7 @@ class Malformed(BadInput):
     """A model that is not well. The message names the node or tensor and says why."""
 
 
-def check_structure(model: ModelProto) -> None:
+def check_structure(model: ModelProto) -> ProtoGraph:
     """See that a model is well as a structure.
 
     It has outputs of different names, and nodes, but no more than `MOST_NODES` of them, functions counted where they
@@ -56,6 +58,9 @@ def check_structure(model: ModelProto) -> None:
     they hold no NaN, no infinity where they are factors, and no denormal number where they are divisors, nor do the
     numbers of attributes; names and texts are UTF-8; what a node of the main graph reads is made once, and none of them
     depends on itself.
+
+    Returns:
+        Its graph.
 
     Raises:
         Malformed: it is not.
@@ -89,7 +94,7 @@ def check_structure(model: ModelProto) -> None:
             called = loop.name or " ".join(loop.output)
             raise Malformed(f"Loop {called!r} {said}; Loops of up to {MOST_TURNS:,} turns are run")
     try:
-        ProtoGraph(model)
+        return ProtoGraph(model)
     except MalformedGraph as error:
         raise Malformed(f"the graph is malformed: {error}") from None
 
@@ -240,15 +245,38 @@ def _check_stored(graph: GraphProto, where: str = "") -> None:
     names: set[str] = set()
     for sparse in graph.sparse_initializer:
         raise Malformed(f"initializer {sparse.values.name!r}{where} is sparse: store it dense")
+    well = _are_finite(graph.initializer)
     for tensor in graph.initializer:
-        what = f"initializer {tensor.name!r}{where}"
-        _check_text(what, tensor.name, tensor.doc_string)
-        if tensor.name in names:
+        name = tensor.name
+        what = f"initializer {name!r}{where}"
+        _check_text(what, name, tensor.doc_string)
+        if name in names:
             raise Malformed(f"{what} is there twice")
-        names.add(tensor.name)
-        _check_tensor(tensor, what, factor=tensor.name in factors)
-        if tensor.name in divisors and _holds_denormals(array_of(tensor)):
+        names.add(name)
+        if not well:
+            _check_tensor(tensor, what, factor=name in factors)
+        if name in divisors and _holds_denormals(array_of(tensor)):
             raise Malformed(f"{what} divides by a denormal number: what overflows cannot be verified")
+
+
+def _are_finite(tensors: Iterable[TensorProto]) -> bool:
+    """Whether stored tensors can be read and hold finite numbers alone; small ones are looked at together."""
+    small: dict[np.dtype[Any], list[NDArray[Any]]] = {}
+    with np.errstate(invalid="ignore", over="ignore"):
+        for tensor in tensors:
+            if min(tensor.dims, default=0) < 0:
+                return False
+            try:
+                values = array_of(tensor)
+            except (ValueError, TypeError, KeyError, OverflowError, MemoryError):
+                return False
+            if not is_float(values.dtype):
+                continue
+            if values.size <= _SMALL:
+                small.setdefault(values.dtype, []).append(values.reshape(-1))
+            elif not math.isfinite(float(np.sum(values))):
+                return False
+        return all(math.isfinite(float(np.sum(np.concatenate(some)))) for some in small.values())
 
 
 def _check_tensor(tensor: TensorProto, what: str, *, factor: bool = False) -> None:

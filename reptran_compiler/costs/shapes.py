@@ -41,14 +41,18 @@ class Shapes:
         for tensor in graph.initializer:
             self._shapes[tensor.name] = tuple(tensor.dims)
             self._types[tensor.name] = tensor.data_type
+        told: dict[bytes, tuple[int, tuple[int, ...] | None] | None] = {}  # many tensors are of one type and shape
         for value in (*graph.input, *graph.value_info, *graph.output):
             name, kind = value.name, value.type
-            if not kind.HasField("tensor_type"):
-                continue
-            self._types.setdefault(name, kind.tensor_type.elem_type)
-            dims = _known(kind.tensor_type)
-            if dims is not None:
-                self._shapes[name] = dims
+            key = kind.SerializeToString()
+            if key not in told:
+                tensor = kind.tensor_type
+                told[key] = (tensor.elem_type, _known(tensor)) if kind.HasField("tensor_type") else None
+            if (known := told[key]) is not None:
+                elem_type, dims = known
+                self._types.setdefault(name, elem_type)
+                if dims is not None:
+                    self._shapes[name] = dims
 
     def require(self, names: Iterable[str]) -> None:
         """Make sure of shapes: those that inference left open are taken from one run of the model.

@@ -100,13 +100,15 @@ def export_model(graph: Graph, *, keep_value_info: bool = False) -> ModelProto:
     model.CopyFrom(graph.model)
     proto = model.graph
     constants = _constants(graph)
-    proto.node.extend(node_proto(node) for node in graph.nodes)
-    made = {name for node in proto.node for name in node.output}
+    for node in graph.nodes:
+        _write(node, proto.node.add())
+    made = {tensor.name for node in graph.nodes for tensor in node.outputs}
     known = made | constants.keys() | {tensor.name for tensor in graph.inputs}
     _replace(
         proto.quantization_annotation, [note for note in proto.quantization_annotation if note.tensor_name in known]
     )
-    held = {name for node in proto.node for name in captured(node)} | _annotations(proto)
+    inner = (written for node, written in zip(graph.nodes, proto.node, strict=True) if node.captured)
+    held = {name for written in inner for name in captured(written)} | _annotations(proto)
     own = {tensor.name: tensor for tensor in proto.initializer if tensor.name in held}
     stored = dict(own)
     for name, constant in constants.items():
@@ -245,6 +247,12 @@ def _value(attribute: AttributeProto) -> Any:
 def node_proto(node: Node) -> NodeProto:
     """A node as a file holds it, with the documentation and metadata of the node that it stems from."""
     proto = NodeProto()
+    _write(node, proto)
+    return proto
+
+
+def _write(node: Node, proto: NodeProto) -> None:
+    """Let an empty message be `node_proto(node)`."""
     source: NodeProto | None = node.source
     if source is not None and _as_in_file(node, source):
         proto.CopyFrom(source)
@@ -252,15 +260,15 @@ def node_proto(node: Node) -> NodeProto:
         proto.name = node.name
         proto.input.extend([t.name for t in node.inputs])
         proto.output.extend([t.name for t in node.outputs])
-        return proto
+        return
     if source is not None:
         same = (source.op_type, source.domain) == (node.op, node.domain or "")
         copy_fields(source, proto, ("input", "output", "attribute", *(() if same else _OF_THE_OPERATOR)))
     proto.op_type, proto.name = node.op, node.name
     if proto.domain != (node.domain or ""):
         proto.domain = node.domain or ""
-    proto.input.extend(t.name for t in node.inputs)
-    proto.output.extend(t.name for t in node.outputs)
+    proto.input.extend([t.name for t in node.inputs])
+    proto.output.extend([t.name for t in node.outputs])
     known = {a.name: a for a in source.attribute} if source is not None and source.op_type == node.op else {}
     for name, value in node.attrs.items():
         old = known.pop(name, None)
@@ -270,7 +278,6 @@ def node_proto(node: Node) -> NodeProto:
             value = numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
             proto.attribute.append(helper.make_attribute(name, value))
     proto.attribute.extend(a for a in known.values() if a.type not in _PLAIN)
-    return proto
 
 
 def _as_in_file(node: Node, source: NodeProto) -> bool:

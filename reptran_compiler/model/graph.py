@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -226,9 +226,19 @@ class Graph:
 
     def tidy(self) -> None:
         """Drop nodes that no output needs and sort the rest, keeping the order where it is free."""
+        if not all(map(self.is_read, self.nodes)):
+            self._drop_unneeded()
+        self.nodes = self._sorted(self.nodes)
+        self.version += 1
+
+    def _drop_unneeded(self) -> None:
+        """Drop nodes that no output needs."""
+        left = [node for node in self.nodes if not node.gone]
         needed: set[int] = set()
-        stack = [t.inputs[0] for t in self.outputs if t.inputs]
-        if self.pinned:
+        if all(map(self.is_read, left)):  # a chain that no output needs would end in a node that nothing reads
+            needed.update(map(id, left))
+        stack = [] if needed else [t.inputs[0] for t in self.outputs if t.inputs]
+        if self.pinned and not needed:
             stack += [n for n in self.nodes if any(o.name in self.pinned for o in n.outputs)]
         while stack:
             node = stack.pop()
@@ -238,13 +248,10 @@ class Graph:
             for tensor in node.inputs:
                 if tensor.inputs:
                     stack.append(tensor.inputs[0])
-        if len(needed) < len(self.nodes):
-            for node in self.nodes:
-                if id(node) not in needed:
-                    _drop(node)
-            self.nodes = [node for node in self.nodes if id(node) in needed]
-        self.nodes = self._sorted(self.nodes)
-        self.version += 1
+        for node in self.nodes:
+            if id(node) not in needed:
+                _drop(node)
+        self.nodes = [node for node in self.nodes if id(node) in needed]
 
     def _pinned(self, nodes: list[Node]) -> dict[str, Node]:
         """The makers of what subgraphs read."""
@@ -265,6 +272,7 @@ class Graph:
         return True
 
     def _sorted(self, nodes: list[Node]) -> list[Node]:
+        """The nodes, each behind the makers of what it reads, otherwise in their order."""
         if self._in_order(nodes):
             return nodes
         place = {id(node): index for index, node in enumerate(nodes)}
@@ -272,22 +280,24 @@ class Graph:
         behind: list[list[int]] = [[] for _ in nodes]
         pinned = self._pinned(nodes)
         for index, node in enumerate(nodes):
-            makers = {place[id(t.inputs[0])] for t in node.inputs if t.inputs}
+            makers = [place[id(tensor.inputs[0])] for tensor in node.inputs if tensor.inputs]
             if pinned:
-                makers |= {place[id(pinned[name])] for name in node.captured if name in pinned}
+                makers += [place[id(pinned[name])] for name in node.captured if name in pinned]
             waiting[index] = len(makers)
             for maker in makers:
                 behind[maker].append(index)
-        ready = [index for index, count in enumerate(waiting) if count == 0]
-        heapify(ready)
-        order = []
-        while ready:
-            index = heappop(ready)
-            order.append(nodes[index])
-            for later in behind[index]:
-                waiting[later] -= 1
-                if waiting[later] == 0:
-                    heappush(ready, later)
+        order: list[Node] = []
+        late: list[int] = []  # nodes that stand in front of where we are, and wait for nothing any more
+        for index in range(len(nodes)):
+            if waiting[index] == 0:
+                late.append(index)
+            while late:
+                here = heappop(late)
+                order.append(nodes[here])
+                for reader in behind[here]:
+                    waiting[reader] -= 1
+                    if waiting[reader] == 0 and reader < index:
+                        heappush(late, reader)
         if len(order) != len(nodes):
             raise ValueError("the graph has a circle")
         return order

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,7 @@ class Copies:
         graph: the graph.
         facts: shapes and tags of its tensors.
         plan: what is asked for.
-        roles: what the source's connections say of its layers.
+        roles: what the source's connections say of its layers; found where they are not given.
         decisions: what became of each layer and boundary so far, by node name.
         moves: how weights were rearranged, by layer.
     """
@@ -90,13 +90,14 @@ class Copies:
     plan: Plan
     decisions: dict[str, Decision] = field(default_factory=dict)
     moves: dict[str, WeightMove] = field(default_factory=dict)
+    known_roles: InitVar[Roles | None] = None
     roles: Roles = field(init=False)
     _stem_ends: dict[int, tuple[Tensor, int]] = field(default_factory=dict)
     _means: dict[str, Tensor] = field(default_factory=dict)
     _made: dict[tuple[Any, ...], tuple[Tensor, Constant]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.roles = find_roles(self.graph, self.facts)
+    def __post_init__(self, known_roles: Roles | None) -> None:
+        self.roles = find_roles(self.graph, self.facts) if known_roles is None else known_roles
 
     # -- the walk --------------------------------------------------------------------------------------------
 

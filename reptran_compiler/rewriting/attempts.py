@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from reptran_compiler.errors import BadInput, OutOfMemory
 from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable
@@ -73,33 +73,40 @@ class Attempts:
             Refused: the rule fails, edits the graph, does not come back, or breaks its declaration.
             CannotContinue: a rule of the compiler says that the model cannot be compiled.
         """
-        attempt: Callable[..., Application | Mismatch] = self._straight
-        found: Any = node
-        if not self._trusted(rule):
-            found, attempt = self.matched(rule, node), self._watched
-            if not isinstance(found, Match):
-                return found  # type: ignore[no-any-return]
-        self.graph.adopt(())
+        trusted = self._trusted(rule)
+        found = None if trusted else self.matched(rule, node)
+        if isinstance(found, Mismatch):
+            return found
         try:
-            return self._answered(rule, node, attempt, rule, found)
+            if found is None:
+                return self._straight(rule, node)
+            self.graph.adopt(())
+            return self._watched(rule, found)
         except RequirementNotMet as no:
             self.graph.adopt(())
             return no.mismatch
-        except BaseException:
+        except BaseException as error:  # noqa: BLE001 - a rule may raise anything
             self.graph.adopt(())
-            raise
+            _refuse(rule, node, error)
 
     def _trusted(self, rule: Rule) -> bool:
         """Whether a rule is called as it is: it is the compiler's own, and nothing is checked."""
-        return rule.ours and not self._checked(rule) and not self.paranoid
+        return rule.ours and (self.trust or not self.check) and not self.paranoid
 
     def _checked(self, rule: Rule) -> bool:
         """Whether what a rule declares is executed."""
         return self.check and not (self.trust and rule.ours)
 
     def _straight(self, rule: Rule, node: Node) -> Application | Mismatch:
+        """What a rule that is called as it is makes of an operator: nothing is done besides."""
         found = rule.match(self.graph, node)
-        return self._built(rule, found) if isinstance(found, Match) else found
+        if not isinstance(found, Match):
+            return found
+        found.facts, found.context = self.facts, self.context
+        check = rule.check
+        if check is not None:
+            _see_nothing(rule, found, check(found))
+        return self._application(rule, found, rule.rewrite(found, self.graph))
 
     def _matched(self, rule: Rule, node: Node) -> Match | Mismatch:
         if self._trusted(rule):
@@ -114,21 +121,8 @@ class Attempts:
         """What an attempt gives; whatever a rule raises becomes a refusal that names it and the operator."""
         try:
             return attempt(*args, **kwargs)
-        except (RequirementNotMet, Refused, OutOfMemory, KeyboardInterrupt):
-            raise
-        except (EditedInPlace, TookTooLong) as error:
-            raise Refused(f"{_place(rule, node)}: {error}", rule) from None
-        except (CannotContinue, BadInput) as error:
-            if rule.ours:
-                raise
-            raise Refused(f"{_place(rule, node)}: {error}", rule) from None
-        except RuntimeFailure as error:
-            raise Refused(f"{_place(rule, node)}: what it wrote does not run: {error}", rule) from None
-        except SystemExit as error:
-            raise Refused(f"{_place(rule, node)} ends the process (exit code {error.code})", rule) from None
         except BaseException as error:  # noqa: BLE001 - a rule may raise anything
-            words = " ".join(f"{type(error).__name__}: {error}".split())
-            raise Refused(f"{_place(rule, node)} failed: {words}", rule) from error
+            _refuse(rule, node, error)
 
     def _call(self, rule: Rule, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What a function of a rule returns, within the time limit."""
@@ -149,15 +143,10 @@ class Attempts:
     def _built(self, rule: Rule, found: Match) -> Application:
         """What a rule writes for a match, not yet executed."""
         found.facts, found.context = self.facts, self.context
-        trusted = self._trusted(rule)
         if rule.check is not None:
-            answer = rule.check(found) if trusted else self._call(rule, rule.check, found)
-            if answer is not None:
-                hint = "it turns matches down with m.require(...)"
-                raise Refused(f"{_place(rule, found.root)}: check returns {answer!r}: {hint}", rule)
-        written = rule.rewrite(found, self.graph) if trusted else self._call(rule, rule.rewrite, found, self.graph)
-        made = self._application(rule, found, written)
-        wrong = "" if trusted else flaw(found, made.new, names=self.paranoid or not rule.ours)
+            _see_nothing(rule, found, self._call(rule, rule.check, found))
+        made = self._application(rule, found, self._call(rule, rule.rewrite, found, self.graph))
+        wrong = flaw(found, made.new, names=self.paranoid or not rule.ours)
         if wrong:
             raise Refused(f"{_place(rule, found.root)}: {wrong}", rule)
         return made
@@ -245,6 +234,30 @@ class Attempts:
 
     def _counted(self, region: Region, facts: Sequence[TensorFact]) -> Counted:
         return count_region(region.model, {name: fact.shape for name, fact in region.shapes(facts).items()})
+
+
+def _see_nothing(rule: Rule, found: Match, answer: Any) -> None:
+    """Refuse a rule whose check returns something."""
+    if answer is not None:
+        hint = "it turns matches down with m.require(...)"
+        raise Refused(f"{_place(rule, found.root)}: check returns {answer!r}: {hint}", rule)
+
+
+def _refuse(rule: Rule, node: Node, error: BaseException) -> NoReturn:
+    """Raise what an error comes out as that a rule raised: a refusal that names it and the operator."""
+    if isinstance(error, (RequirementNotMet, Refused, OutOfMemory, KeyboardInterrupt)):
+        raise error
+    if isinstance(error, (CannotContinue, BadInput)) and rule.ours:
+        raise error
+    place = _place(rule, node)
+    if isinstance(error, (EditedInPlace, TookTooLong, CannotContinue, BadInput)):
+        raise Refused(f"{place}: {error}", rule) from None
+    if isinstance(error, RuntimeFailure):
+        raise Refused(f"{place}: what it wrote does not run: {error}", rule) from None
+    if isinstance(error, SystemExit):
+        raise Refused(f"{place} ends the process (exit code {error.code})", rule) from None
+    words = " ".join(f"{type(error).__name__}: {error}".split())
+    raise Refused(f"{place} failed: {words}", rule) from error
 
 
 def _place(rule: Rule, node: Node) -> str:

@@ -122,8 +122,8 @@ def tensor_facts(
     Raises:
         RuntimeFailure: a run was needed and failed.
     """
-    inferred = inferred_facts(model, feeds, symbols)
-    names = (name for node in model.graph.node for name in node.output if name)
+    names = _made(model)
+    inferred = _inferred(model, feeds, symbols, names)
     if all(name in inferred for name in names):
         return inferred
     return probe(model, feeds, threads=threads)[0]
@@ -133,17 +133,30 @@ def inferred_facts(
     model: ModelProto, feeds: Mapping[str, NDArray[Any]], symbols: Symbols | None = None
 ) -> dict[str, TensorFact]:
     """As `tensor_facts`, as far as shape inference and symbols tell; tensors with an open axis are left out."""
+    return _inferred(model, feeds, symbols, _made(model))
+
+
+def _made(model: ModelProto) -> list[str]:
+    """The tensors that the nodes of a model's main graph make."""
+    return [name for node in model.graph.node for name in node.output if name]
+
+
+def _inferred(
+    model: ModelProto, feeds: Mapping[str, NDArray[Any]], symbols: Symbols | None, names: Sequence[str]
+) -> dict[str, TensorFact]:
+    """`inferred_facts` of a model that makes some tensors."""
     facts = _stored_facts(model)
     facts.update({name: TensorFact(array.shape, array.dtype) for name, array in feeds.items()})
-    shapes = {} if symbols is None else _told_shapes(model, feeds, symbols)
+    shapes: Mapping[str, tuple[int, ...]] = {}
     if symbols is not None:
+        shapes = _told_shapes(names, _axis_sizes(model, feeds), symbols)
         known: dict[tuple[int, int], TensorFact] = {}  # most tensors have the shape and type of some other
         for name, shape in shapes.items():
             dtype = symbols.dtypes.get(name)
             if dtype is not None:
                 key = (id(shape), id(dtype))
                 facts[name] = known.get(key) or known.setdefault(key, TensorFact(shape, dtype))
-        if all(name in facts for node in model.graph.node for name in node.output if name):
+        if all(name in facts for name in names):
             return facts
     light = _light(model)
     for name, array in feeds.items():
@@ -161,15 +174,14 @@ def inferred_facts(
     return facts
 
 
-def _told_shapes(model: ModelProto, feeds: Mapping[str, NDArray[Any]], symbols: Symbols) -> dict[str, tuple[int, ...]]:
-    """The shapes of the tensors that nodes make, as far as symbols tell them.
+def _told_shapes(names: Sequence[str], sizes: Mapping[str, int], symbols: Symbols) -> dict[str, tuple[int, ...]]:
+    """The shapes of tensors for some sizes of the dynamic axes, as far as symbols tell them.
 
     onnxruntime pools an image smaller than its window as symbols say, not as shape inference does.
     """
-    sizes = _axis_sizes(model, feeds)
     known: dict[tuple[int, ...], tuple[int, ...] | None] = {}
     told = {}
-    for name in (name for node in model.graph.node for name in node.output):
+    for name in names:
         axes = symbols.shapes.get(name)
         if axes is None:
             continue

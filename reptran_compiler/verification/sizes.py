@@ -27,12 +27,12 @@ _AFFINE = frozenset(
 
 
 def judged_batches(
-    model: ModelProto, wanted: Sequence[int] | None = None, dims: Mapping[str, int] | None = None
+    model: ModelProto | ProtoGraph, wanted: Sequence[int] | None = None, dims: Mapping[str, int] | None = None
 ) -> tuple[int, ...]:
     """The batch sizes to judge a model at.
 
     Args:
-        model: the model, with its shape arithmetic as its exporter wrote it.
+        model: the model, or its graph, with its shape arithmetic as its exporter wrote it.
         wanted: sizes that were asked for; they are not added to.
         dims: sizes of dynamic axes other than the batch.
 
@@ -44,10 +44,10 @@ def judged_batches(
         RuntimeFailure: the model does not run.
         CannotFeed: an input cannot be fed.
     """
-    sizes = batch_sizes(model, wanted)
+    sizes = batch_sizes(model.model if isinstance(model, ProtoGraph) else model, wanted)
     if wanted or len(sizes) < 2:
         return sizes
-    graph = ProtoGraph(model)
+    graph = model if isinstance(model, ProtoGraph) else ProtoGraph(model)
     bent = list(_bent(graph, sizes, dims))
     if not bent:
         return sizes
