@@ -61,8 +61,8 @@ def trained_form(source: Trainable) -> ModelProto:
 def _see_trainable(model: ModelProto, name: str) -> None:
     """Raise `BadInput` for a file that was lowered: what it stores cannot be learnt from."""
     recorded = provenance.recorded_options(model)
-    asked = {key: recorded.get(key) for key in ("optimize", "classifier")}
-    lowered = [f"--{key} {value}" for key, value in asked.items() if value not in (None, "none", "float")]
+    usual = {"optimize": "none", "classifier": "float"}
+    lowered = [f"--{key} {recorded[key]}" for key, value in usual.items() if recorded.get(key, value) != value]
     lowered += ["--weights packed"] if recorded.get("weights") == "packed" else []
     if lowered:
         how = ", ".join(lowered)
