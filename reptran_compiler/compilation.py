@@ -182,6 +182,7 @@ class Compilation:
                 seed=self.seed,
                 quick=self.quick,
                 step=self.step,
+                graph=trial.graph,
                 retransform=lambda copy, _: self._again(transform_source(copy, options, trial, scratch), integers),
             )
             summary = self._verified(summary, judgement, transformation.from_elsewhere)

@@ -20,6 +20,7 @@ from reptran_compiler.verification import (
     Evidence,
     Failure,
     LawReport,
+    ProtoGraph,
     SpecOptions,
     WellFormedReport,
     check_classifier,
@@ -164,6 +165,7 @@ def judge(
     words: bool = True,
     quick: bool = False,
     step: Step = silent,
+    graph: ProtoGraph | None = None,
     retransform: Callable[[ModelProto, Options], Transformation],
 ) -> Judgement:
     """Verify a compilation as THEORY section 5 asks.
@@ -181,6 +183,7 @@ def judge(
         words: whether the result has to say what the source says beside its values (`check_kept`).
         quick: whether to compare every pair once only: at one batch size, and at one size of other dynamic axes.
         step: told what is being done.
+        graph: the source with constants that are evaluated already; one of another model is of no use, and ignored.
         retransform: compiles the copy with redrawn parameters.
 
     Raises:
@@ -201,7 +204,8 @@ def judge(
     equivalent = partial(check_equivalent, seed=seed, threads=threads, level=level, shapes=shapes)
     lowering = partial(check_lowered, seed=seed, threads=threads, level=level)
     law_of = partial(_law, options=options, seed=seed, threads=threads, level=level, shapes=shapes)
-    equivalence = equivalent(source, transformation.canonical, batches=batches, dims=dims)
+    known = graph if graph is not None and graph.model is source else source
+    equivalence = equivalent(known, transformation.canonical, batches=batches, dims=dims)
     step("verifying: the file", 1, total)
     well_formed = check_well_formed(transformation.final, source, batches=batches, dims=dims)
     if words:
@@ -221,7 +225,7 @@ def judge(
     elsewhere: tuple[EquivalenceReport, LawReport] | None = None
     if other_dims and runs:
         some = law.batches[:1]
-        same = equivalent(source, transformation.canonical, batches=some, dims=other_dims)
+        same = equivalent(known, transformation.canonical, batches=some, dims=other_dims)
         elsewhere = (same, law_of(transformation, batches=some, dims=other_dims))
         if lowered:
             lowered.append(lowering(before, transformation.final, batches=some, dims=other_dims))

@@ -29,7 +29,8 @@ from reptran_compiler.runtime import (
     too_large,
 )
 from reptran_compiler.validation import check_structure
-from reptran_compiler.verification import judged_batches
+from reptran_compiler.verification import ProtoGraph, judged_batches
+from reptran_compiler.verification.cutting import cut_part
 from reptran_compiler.verification.wellformed import stated_wrongly
 
 Array = NDArray[Any]
@@ -61,6 +62,7 @@ class Trial:
         notes: what the user should know of them.
         limited: whether a batch size was refused though the axis is dynamic.
         symbols: what its shapes are in terms of its dynamic axes, where that was looked at.
+        graph: the source as the judge reads it, with its large constants evaluated; None where nothing is verified.
     """
 
     batches: tuple[int, ...]
@@ -70,15 +72,18 @@ class Trial:
     limited: bool = False
     other_dims: Mapping[str, int] = field(default_factory=dict)
     symbols: Symbols | None = field(default=None, repr=False, compare=False)
+    graph: ProtoGraph | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A source that loads. `symbols` are those of its shapes where they need not be seen in a run."""
+    """A source that loads. `symbols` are those of its shapes where they need not be seen in a run, `graph` is it with
+    its constants evaluated where the judge will ask for them too."""
 
     model: ModelProto
     session: Session
     symbols: Symbols | None = None
+    graph: ProtoGraph | None = None
 
     def inferred(self, feeds: Mapping[str, Array]) -> Mapping[str, TensorFact]:
         """Shapes and types of its tensors, as far as they are known without a run."""
@@ -93,7 +98,7 @@ class _Source:
         made = (name for node in self.model.graph.node for name in node.output if name)
         if self.symbols is not None and all(name in inferred for name in made):
             return {value.name: inferred[value.name] for value in self.model.graph.output}
-        return _facts(self.session.run(feeds))
+        return _facts(self.session.run(feeds, [value.name for value in self.model.graph.output]))
 
 
 def _facts(arrays: Mapping[str, Any]) -> dict[str, TensorFact]:
@@ -131,7 +136,7 @@ def try_source(
     try:
         specs = input_specs(model)
         sizes = batch_sizes(model, batches)
-        source = _Source(model, Session(model, threads=threads), None if verify else symbolic(model))
+        source = _loaded(graph, threads, verify)
     except CannotFeed as error:
         raise BadInput(f"the model's inputs cannot be fed: {error}") from None
     except RuntimeFailure as error:
@@ -159,6 +164,24 @@ def try_source(
     raise BadInput(f"{failure}{hint}")
 
 
+def _loaded(graph: ProtoGraph, threads: int, verify: bool) -> _Source:
+    """A source that loads, and runs without computing its large constants again in each run."""
+    model = graph.model
+    whole = Session(model, threads=threads)
+    if not verify:
+        return _Source(model, whole, symbolic(model))
+    del whole  # two sessions would hold its weights twice
+    try:
+        # What nothing reads is run as well: the source runs as a whole, or not.
+        ends = [name for name in graph.maker if name not in graph.constants and name not in graph.readers]
+        outputs = list(dict.fromkeys((*graph.outputs, *ends)))
+        part = cut_part(graph, {}, {}, outputs, graph.weights)
+        session = Session(part, threads=threads, weights=graph.weights)
+    except RuntimeFailure:
+        return _Source(model, Session(model, threads=threads))
+    return _Source(model, session, graph=graph)
+
+
 def refuses_a_batch(model: ModelProto, sizes: Sequence[int], dims: Mapping[str, int]) -> bool:
     """Whether a model that loads does not run at one of some batch sizes, with these sizes of its other axes."""
     return len(_working(_Source(model, Session(model)), sizes, dims)[0]) < len(sizes)
@@ -183,7 +206,7 @@ def _trial(
     other = _other_sizes(source, working[0], dims)
     if dims and not other:
         notes.append("the model was found to run with one size of its dynamic axes only: verified with that")
-    return Trial(working, dims, shapes, tuple(notes), working != wanted, other, source.symbols)
+    return Trial(working, dims, shapes, tuple(notes), working != wanted, other, source.symbols, source.graph)
 
 
 def _other_sizes(source: _Source, batch: int, dims: Mapping[str, int]) -> dict[str, int]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,7 +13,8 @@ from golden_canonical import canonical_form
 from onnx import ModelProto
 from tiny_networks import Net
 
-from reptran_compiler.verification import check_equivalent
+from reptran_compiler.trial import try_source
+from reptran_compiler.verification import ProtoGraph, check_equivalent
 
 GOLDEN = Path(__file__).parent / "golden"
 Sign = Callable[[Net, str, str], str]
@@ -122,3 +124,24 @@ def test_factored_examples_equal_their_sources(path: Path) -> None:
     assert report.ok, [str(failure) for failure in report.failures]
     assert report.worst.relative < 1e-5
     assert report.coverage.others > 3
+
+
+def test_constants_that_are_evaluated_already_serve_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = onnx.load(str(GOLDEN / "react.dynamo.onnx"))
+    canonical = canonical_form(model)
+    graph = try_source(model).graph
+    assert graph is not None and graph.model is model
+    evaluated: list[ModelProto] = []
+    compute = ProtoGraph._computed
+
+    def noted(graph: ProtoGraph, names: Sequence[str]) -> dict[str, Any]:
+        evaluated.append(graph.model)
+        return compute(graph, names)
+
+    monkeypatch.setattr(ProtoGraph, "_computed", noted)
+    expected = check_equivalent(model, canonical)
+    assert any(each is model for each in evaluated)
+    evaluated.clear()
+    found = check_equivalent(graph, canonical)
+    assert found.ok and (found.worst, found.coverage) == (expected.worst, expected.coverage)
+    assert not any(each is model for each in evaluated)

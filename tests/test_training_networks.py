@@ -167,7 +167,7 @@ def test_a_normalisation_that_was_kept_has_narrow_statistics_too() -> None:
     assert agreement(net, written).worst < LIMIT
     checked = verify_pair(source, written, retrained=True)
     assert checked.passed, checked.failures
-    wide = BatchNorm(16)
+    wide = BatchNorm(16, kept.statistics.eps)
     wide.weight, wide.bias = kept.weight, kept.bias
     narrow = torch.randn(8, 4, 6, 6)
     torch.testing.assert_close(kept.train()(narrow), wide.train()(narrow.repeat(1, 4, 1, 1)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,12 @@ class TensorFact:
 
 
 def probe(
-    model: ModelProto, feeds: Mapping[str, NDArray[Any]], *, values: Sequence[str] = (), threads: int = 1
+    model: ModelProto,
+    feeds: Mapping[str, NDArray[Any]],
+    *,
+    values: Sequence[str] = (),
+    threads: int = 1,
+    among: Container[str] | None = None,
 ) -> tuple[dict[str, TensorFact], dict[str, NDArray[Any]]]:
     """Run a model once and note the shape and dtype of every tensor in its main graph.
 
@@ -78,6 +83,7 @@ def probe(
         feeds: its inputs.
         values: tensors whose values are wanted as well.
         threads: threads within one operator.
+        among: the computed tensors of which facts are wanted; all of them when absent.
 
     Returns:
         The facts by tensor name (graph inputs and initializers included; tensors that are not plain tensors
@@ -87,7 +93,7 @@ def probe(
         RuntimeFailure: the model does not load or does not run.
     """
     names = [name for node in model.graph.node for name in node.output if name]
-    plain = _plain_tensors(model, names)
+    plain = [name for name in _plain_tensors(model, names) if among is None or name in among]
     taken = set(names) | {value.name for value in model.graph.input} | {t.name for t in model.graph.initializer}
     prefix = "shape of "
     while any(name.startswith(prefix) for name in taken):

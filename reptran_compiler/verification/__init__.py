@@ -13,7 +13,7 @@ from reptran_compiler.verification.keeping import check_kept
 from reptran_compiler.verification.law import check_law, specify
 from reptran_compiler.verification.layers import LayerRole, Role
 from reptran_compiler.verification.lowered import check_lowered
-from reptran_compiler.verification.protograph import MalformedGraph
+from reptran_compiler.verification.protograph import MalformedGraph, ProtoGraph
 from reptran_compiler.verification.randomise import Recipe, find_degenerate
 from reptran_compiler.verification.report import (
     Change,
@@ -41,6 +41,7 @@ __all__ = [
     "LawReport",
     "LayerRole",
     "MalformedGraph",
+    "ProtoGraph",
     "Recipe",
     "Role",
     "Rounded",

@@ -51,7 +51,7 @@ RESIDUE_ROUNDINGS = 8
 
 
 def check_equivalent(
-    before: ModelProto,
+    before: ModelProto | ProtoGraph,
     after: ModelProto,
     *,
     seed: int = 0,
@@ -65,7 +65,7 @@ def check_equivalent(
     """Compare two graphs on all tensors that they share by name.
 
     Args:
-        before: the graph as it was.
+        before: the graph as it was; as a `ProtoGraph`, constants that were evaluated before are not again.
         after: the graph as it is, whose binarisations are canonical. The tensors in front of and behind each
             have the names that they have in `before`, where the latter may be the end of a straight-through
             residue.
@@ -87,9 +87,9 @@ def check_equivalent(
         MalformedGraph: `before` is no graph.
     """
     start = time.perf_counter()
-    sizes = judged_batches(before, batches, dims)
-    old = ProtoGraph(before)
-    failures = interface_failures(before, after)
+    old = before if isinstance(before, ProtoGraph) else ProtoGraph(before)
+    sizes = judged_batches(old.model, batches, dims)
+    failures = interface_failures(old.model, after)
     findings = _Findings(failures, Worst(), set(), set())
     required: tuple[str, ...] = ()
     count = 0

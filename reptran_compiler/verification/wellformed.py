@@ -171,16 +171,17 @@ def _stated_shapes(
 
 
 def _run(model: ModelProto, feeds: Mapping[str, NDArray[Any]]) -> Mapping[str, TensorFact]:
-    """What a run tells of a model's tensors, though a stated type keeps the file itself from running."""
+    """What a run tells of the tensors that a model states, though a stated type keeps the file itself from running."""
+    stated = {value.name for value in (*model.graph.value_info, *model.graph.output)}
     try:
-        return probe(model, feeds)[0]
+        return probe(model, feeds, among=stated)[0]
     except RuntimeFailure:
         if not model.graph.value_info:
             raise
     bare = ModelProto()
     bare.CopyFrom(model)
     del bare.graph.value_info[:]
-    return probe(bare, feeds)[0]
+    return probe(bare, feeds, among=stated)[0]
 
 
 def stated_wrongly(value: onnx.ValueInfoProto, fact: TensorFact | None, sizes: dict[str, int]) -> str:
