@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from benchmarks.latency import NETWORKS, source_of
-from benchmarks.machine import machine
+from benchmarks.machine import cpu, machine
 from reptran_compiler import compile_model
 
 #: The forms of a network, by name: the options that it is compiled with; None for the file as it was exported.
@@ -84,7 +84,7 @@ def files_of(network: str, size: int | None, folder: Path) -> dict[str, Path]:
     source = source_of(network, size)
     made = {}
     for number, (form, options) in enumerate(FORMS.items()):
-        model = source if options is None else compile_model(source, 2, verify=False, **options).model
+        model = source if options is None else compile_model(source, 2, cpu=cpu(), verify=False, **options).model
         made[form] = folder / f"{number}.onnx"
         made[form].write_bytes(model.SerializeToString())
     return made
@@ -123,7 +123,7 @@ def missed(network: str, forms: Mapping[str, Footprint]) -> list[str]:
 
 def table(rows: Mapping[str, Mapping[str, Footprint]], command: str) -> str:
     """The rows in Markdown: a line for each network and form, with ratios to `BASE`."""
-    lines = ["# Size, load and memory", "", f"Made by `{command}` on {machine()}.", ""]
+    lines = ["# Size, load and memory", "", f"Made by `{command}` on {machine()}, compiled with `--cpu {cpu()}`.", ""]
     lines += [
         "*load*: processor time until onnxruntime has loaded the file, its optimisations included, on one thread.",
         "*peak*: by how much the largest resident memory of a process grows when it loads the file and runs it once.",

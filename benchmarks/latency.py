@@ -2,11 +2,12 @@
 
     python -m benchmarks.latency [--networks A,B] [--threads 1,2] [--rounds 15] [--size N] [-o FILE] [--plot FILE]
 
-Each network is exported at its paper's image size and compiled in every form; a name that ends in `.onnx` is a file
-of one's own.  Each form has a process of its own, with a session as its users have it; a round asks them one after the
-other, in an order drawn anew, for some runs, and what counts is the median over the rounds and its ratio to the
-original's, so that whatever else the machine does meets all forms alike.  It ends with 1 where `auto` is slower than
-`float` by more than noise.  A plot (`--plot latency.svg`) needs matplotlib, of the extra `bench`."""
+Each network is exported at its paper's image size and compiled in every form, for the processor that it runs on
+(`--cpu`); a name that ends in `.onnx` is a file of one's own.  Each form has a process of its own, with a session as
+its users have it; a round asks them one after the other, in an order drawn anew, for some runs, and what counts is the
+median over the rounds and its ratio to the original's, so that whatever else the machine does meets all forms alike.
+It ends with 1 where `auto` is slower than `float` by more than noise.  A plot (`--plot latency.svg`) needs matplotlib,
+of the extra `bench`."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ import onnxruntime as ort
 import torch
 
 import models
-from benchmarks.machine import machine
+from benchmarks.machine import cpu, machine
 from models.toolchains.fixtures import load
 from reptran_compiler import compile_model
 
@@ -79,13 +80,11 @@ def source_of(network: str, size: int | None) -> onnx.ModelProto:
 
 def forms_of(source: onnx.ModelProto) -> dict[str, bytes]:
     """Each form as a file. They are not verified here: `tests/test_lowering.py` and every compilation do that."""
-    made = {}
+    made = {form: source for form in FORMS}
     for form, how in FORMS.items():
-        if how is None:
-            made[form] = source.SerializeToString()
-        else:
-            made[form] = compile_model(source, how[0], optimize=how[1], verify=False).model.SerializeToString()
-    return made
+        if how is not None:
+            made[form] = compile_model(source, how[0], optimize=how[1], cpu=cpu(), verify=False).model
+    return {form: model.SerializeToString() for form, model in made.items()}
 
 
 def measure(files: Mapping[str, bytes], threads: int, rounds: int) -> tuple[dict[str, float], int]:
@@ -141,7 +140,7 @@ def _serve(file: bytes, threads: int, connection: Connection) -> None:
 def table(rows: Sequence[Row], command: str) -> str:
     """The rows in Markdown: milliseconds of the original, and of each form the ratio to it."""
     others = [form for form in FORMS if form != "original"]
-    lines = ["# Latency", "", f"Made by `{command}` on {machine()}.", ""]
+    lines = ["# Latency", "", f"Made by `{command}` on {machine()}, compiled with `--cpu {cpu()}`.", ""]
     lines += [
         "Batch 1. Milliseconds of the file as exported, and of each form the ratio to that; below 1 is faster.",
         "",

@@ -5,7 +5,8 @@
 compiles small residual networks of binary convolutions, of many sizes, both with `--optimize float` and with
 `int8`, and measures what one more block of them takes: the layer, and what turns its maps from one form into the
 other.  It fits `reptran_compiler.lowering.latency.Speed` to the times, prints the coefficients to ship, and judges the
-shipped ones: how much longer the layers take that they choose than the better choice of each."""
+ones that are shipped for such a machine: how much longer the layers take that they choose than the better choice of
+each."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ import argparse
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,18 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.machine import machine
+from benchmarks.machine import cpu, machine
 from reptran_compiler import compile_model
 from reptran_compiler.lowering.choice import better_in_integers
-from reptran_compiler.lowering.latency import SHIPPED, Convolution, Machine, Speed
+from reptran_compiler.lowering.latency import MACHINES, Convolution, Machine, Speed
 
 Array = NDArray[np.float64]
 
 _BLOCKS = 4
 #: Larger layers tell nothing new, and take long.
 _MOST_MACS = 2e8
+#: Fewer are stored twice where they compute in floats, which hides the block that they are computed in.
+_LEAST_FILTERS = 16
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,10 @@ def residual_network(channels: int, kernel: int, extent: int) -> onnx.ModelProto
 
 def sizes() -> Iterator[tuple[int, int, int, int]]:
     """Channels, kernel, image and beta of what is measured."""
-    channels, extents = (16, 32, 64, 128, 256, 512, 1024), (1, 2, 4, 7, 14, 28, 56)
+    channels, extents = (16, 32, 48, 64, 128, 256, 512, 1024), (1, 2, 4, 7, 14, 28, 56)
     for count, kernel, extent, beta in itertools.product(channels, (1, 3), extents, (1, 2)):
-        if count * count * kernel * kernel * extent * extent <= _MOST_MACS:
+        macs = count * count * kernel * kernel * extent * extent
+        if macs <= _MOST_MACS and count // beta >= _LEAST_FILTERS:
             yield count, kernel, extent, beta
 
 
@@ -116,16 +120,20 @@ def _timed(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def fit(layers: Sequence[Convolution], times: Sequence[float]) -> Speed:
-    """The coefficients, none below 0, whose relative errors have the least squares."""
-    units = [Speed(*(float(place == other) for other in range(5))) for place in range(5)]
+def fit(layers: Sequence[Convolution], times: Sequence[float], like: Speed) -> Speed:
+    """The coefficients, none below 0, whose relative errors have the least squares; blocks are those of another."""
+
+    def speed(values: Iterable[float]) -> Speed:
+        return Speed(*values, filters=like.filters, pixels=like.pixels)
+
+    units = [speed(float(place == other) for other in range(5)) for place in range(5)]
     scaled = np.array([[unit.microseconds(layer) for unit in units] for layer in layers]) / np.array(times)[:, None]
     kept = list(range(5))
     while True:
         found, *_ = np.linalg.lstsq(scaled[:, kept], np.ones(len(times)), rcond=None)
         if (found >= 0).all():
             values = dict(zip(kept, found.tolist(), strict=True))
-            return Speed(*(values.get(place, 0.0) for place in range(5)))
+            return speed(values.get(place, 0.0) for place in range(5))
         kept.pop(int(np.argmin(found)))
 
 
@@ -136,14 +144,16 @@ def regret(timings: Sequence[Timing], model: Machine) -> tuple[float, float]:
     return sum(chosen) / sum(better) - 1, max(a / b for a, b in zip(chosen, better, strict=True)) - 1
 
 
-def table(timings: Sequence[Timing], fitted: Machine, command: str) -> str:
+def table(timings: Sequence[Timing], fitted: Machine, shipped: Machine, command: str) -> str:
     """Coefficients, regrets, and the times, in Markdown."""
     lines = ["# Binary layers", "", f"Made by `{command}` on {machine()}.", "", "Microseconds a block.", ""]
-    lines += ["| model | call | MACs | unrolled | weights | elements |", "|---|---|---|---|---|---|"]
-    for name, model in (("fitted", fitted), ("shipped", SHIPPED)):
+    head = ["model", *(field.name for field in fields(Speed))]
+    lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    models = {"fitted": fitted, f"shipped for {cpu()}": shipped}
+    for name, model in models.items():
         for kind, speed in (("floats", model.floats), ("integers", model.integers)):
             lines.append(f"| {name}, {kind} | {' | '.join(f'{value:.3g}' for value in astuple(speed))} |")
-    for name, model in (("fitted", fitted), ("shipped", SHIPPED)):
+    for name, model in models.items():
         whole, worst = regret(timings, model)
         lines += [
             "",
@@ -168,12 +178,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for size in sizes():
         timings.append(measure(*size, options.rounds, options.threads))
         print(timings[-1], file=sys.stderr, flush=True)
+    layers, shipped = [each.layer for each in timings], MACHINES[cpu()]
     fitted = Machine(
-        floats=fit([t.layer.in_floats() for t in timings], [t.floats for t in timings]),
-        integers=fit([t.layer.in_integers() for t in timings], [t.integers for t in timings]),
+        floats=fit(layers, [each.floats for each in timings], shipped.floats),
+        integers=fit(layers, [each.integers for each in timings], shipped.integers),
     )
     given = " ".join(sys.argv[1:] if arguments is None else arguments)
-    text = table(timings, fitted, f"python -m benchmarks.layers {given}".strip())
+    text = table(timings, fitted, shipped, f"python -m benchmarks.layers {given}".strip())
     if options.output:
         Path(options.output).write_text(text)
     else:

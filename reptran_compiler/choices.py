@@ -20,6 +20,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 OUTPUT_CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "optimize": ("none", "float", "int8", "auto"),
+        "cpu": ("vnni", "avx2"),
         "classifier": ("float", "int8"),
         "emit": ("onnx", "qonnx"),
         "target": ("any", "packed"),

@@ -318,7 +318,7 @@ def transform_source(
 def _see_choices(options: Options, target: str) -> None:
     """Raise `BadInput` where an option is none of its words."""
     given = {**{name: getattr(options, name) for name in CHOICES}, "target": target}
-    given |= {name: getattr(options, name) for name in ("optimize", "classifier", "emit")}
+    given |= {name: getattr(options, name) for name in ("optimize", "cpu", "classifier", "emit")}
     for name, words in {**CHOICES, **OUTPUT_CHOICES}.items():
         if given[name] not in words:
             raise BadInput(f"{name} is {given[name]!r}; it has to be {' or '.join(map(repr, words))}")

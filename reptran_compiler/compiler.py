@@ -37,6 +37,7 @@ def compile_model(
     repeat: str = "tile",
     sign_zero: str = "keep",
     optimize: str = "none",
+    cpu: str = "vnni",
     classifier: str = "float",
     emit: str = "onnx",
     target: str = "any",
@@ -76,6 +77,8 @@ def compile_model(
         sign_zero: "keep" Sign, which is 0 at 0, or "plus": each Sign of the source is made +1 there.
         optimize: "none", or the result lowered for onnxruntime: "float" has cheaper operators, "int8" computes binary
             layers in integers, "auto" chooses per layer. Weights are stored as +-1 then.
+        cpu: what "auto" chooses for: "vnni", a processor with AVX-512 VNNI, or "avx2", one with AVX2 alone. The machine
+            that compiles is not asked.
         classifier: "float", or "int8" to round the classifier's weights to eight bits with a scale for each output
             channel, which changes what is computed.
         emit: "onnx", or "qonnx": binarisations as BipolarQuant, quantisers as Quant, data types of weights stated.
@@ -123,6 +126,7 @@ def compile_model(
         repeat=repeat,
         sign_zero=sign_zero,
         optimize=optimize,
+        cpu=cpu,
         classifier=classifier,
         emit=emit,
         exclude=tuple(exclude),

@@ -111,6 +111,7 @@ def option_values(options: Options) -> dict[str, str | bool | list[str] | None]:
         "repeat": options.repeat,
         "sign_zero": options.sign_zero,
         "optimize": options.optimize,
+        "cpu": options.cpu,
         "classifier": options.classifier,
         "emit": options.emit,
         "exclude": list(options.exclude),

@@ -19,7 +19,7 @@ class Options:
 
     Attributes:
         beta: the replication factor.
-        scope, fc, bn, weights, repeat, sign_zero, optimize, classifier, emit, strict: as the command line's.
+        scope, fc, bn, weights, repeat, sign_zero, optimize, cpu, classifier, emit, strict: as the command line's.
         exclude, include: regular expressions over node names.
         passes: the passes to run; None for all that the other options ask for.
         rules: further rules, or Python files with such.
@@ -40,6 +40,7 @@ class Options:
     repeat: str = "tile"
     sign_zero: str = "keep"
     optimize: str = "none"
+    cpu: str = "vnni"
     classifier: str = "float"
     emit: str = "onnx"
     exclude: tuple[str, ...] = ()

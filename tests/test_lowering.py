@@ -16,10 +16,12 @@ from small_networks import network
 from spelled import spelled
 
 from benchmarks.generated.cases import draw_case
+from benchmarks.layers import residual_network
 from reptran_compiler.cli.main import main
 from reptran_compiler.cli.verify import main as verify_main
 from reptran_compiler.compiler import BadInput, compile_model
 from reptran_compiler.lowering import lower
+from reptran_compiler.provenance import recorded_options
 from reptran_compiler.rewriting import known_rules
 from reptran_compiler.runtime import random_feeds, run
 from reptran_compiler.transformation import Options
@@ -310,6 +312,17 @@ def test_an_opset_without_integers_keeps_its_floats() -> None:
     _, made = lowered(spelled(9), "int8")
     assert "ConvInteger" not in kinds(made)
     assert {entry.version for entry in made.opset_import if entry.domain == ""} == {9}
+
+
+def test_auto_chooses_for_the_processor_that_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Layers that VNNI makes much faster, and AVX2 hardly: the same bytes each time, and what they are for is told."""
+    model = residual_network(64, 3, 28)
+    made = {cpu: compile_model(model, 1, optimize="auto", cpu=cpu, verify=False).model for cpu in ("vnni", "avx2")}
+    assert {cpu: "ConvInteger" in kinds(each) for cpu, each in made.items()} == {"vnni": True, "avx2": False}
+    for cpu, each in made.items():
+        assert recorded_options(each)["cpu"] == cpu
+        flags = ("--beta", "1", "--optimize", "auto", "--cpu", cpu, "--no-verify")
+        assert compile_file(model, tmp_path, capsys, *flags).model == each
 
 
 def test_qonnx_is_not_written_for_onnxruntime(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,7 +150,8 @@ def test_a_latent_zero_is_a_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "word"), [("fc", "wide"), ("repeat", "Tile"), ("emit", "finn"), ("target", ""), ("sign_zero", "minus")]
+    ("option", "word"),
+    [("fc", "wide"), ("repeat", "Tile"), ("cpu", "avx512"), ("emit", "finn"), ("target", ""), ("sign_zero", "minus")],
 )
 def test_words_that_options_do_not_have_are_refused(option: str, word: str) -> None:
     """From Python, too."""

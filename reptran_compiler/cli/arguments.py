@@ -38,6 +38,7 @@ class Arguments:
     repeat: str
     sign_zero: str
     optimize: str
+    cpu: str
     classifier: str
     emit: str
     target: str
@@ -67,6 +68,7 @@ class Arguments:
 
 _OUTPUT = {
     "optimize": "lower the result for onnxruntime: cheaper operators, binary layers in integers (default: none)",
+    "cpu": "what --optimize auto chooses for: AVX-512 VNNI (default), or AVX2 alone",
     "classifier": "int8: round the classifier's weights to 8 bits and a scale a channel, a change (default: float)",
     "emit": "write ONNX (default), or QONNX: BipolarQuant, Quant, and the data types of weights",
     "target": "packed: say what kernels of one bit cannot represent (default: any)",
@@ -93,6 +95,7 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
         repeat=found.repeat,
         sign_zero=found.sign_zero,
         optimize=found.optimize,
+        cpu=found.cpu,
         classifier=found.classifier,
         emit=found.emit,
         target=found.target,

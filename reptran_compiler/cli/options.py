@@ -20,6 +20,7 @@ def options(arguments: Arguments) -> Options:
         repeat=arguments.repeat,
         sign_zero=arguments.sign_zero,
         optimize=arguments.optimize,
+        cpu=arguments.cpu,
         classifier=arguments.classifier,
         emit=arguments.emit,
         exclude=arguments.exclude,

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from reptran_compiler.lowering.latency import SHIPPED, Convolution, Machine
+from reptran_compiler.lowering.latency import Convolution, Machine
 from reptran_compiler.model import Constant, Graph, Node
 from reptran_compiler.replication import binarised
 from reptran_compiler.rewriting import Facts
@@ -20,14 +20,14 @@ _LARGEST = 127
 _SHARE, _MICROSECONDS = 0.25, 30.0
 
 
-def integer_layers(graph: Graph, facts: Facts, optimize: str, machine: Machine = SHIPPED) -> frozenset[str]:
+def integer_layers(graph: Graph, facts: Facts, optimize: str, machine: Machine) -> frozenset[str]:
     """The names of the layers that compute in integers.
 
     Args:
         graph: the network.
         facts: shapes and types of its tensors.
         optimize: "int8" for all that can, "auto" for those that are faster so; none otherwise.
-        machine: what is faster.
+        machine: where they are to be faster.
     """
     able = _able(graph, facts) if optimize in ("int8", "auto") else []
     if optimize != "auto":
@@ -35,10 +35,10 @@ def integer_layers(graph: Graph, facts: Facts, optimize: str, machine: Machine =
     return frozenset(node.name for node in able if better_in_integers(_sizes(node, facts), machine))
 
 
-def better_in_integers(layer: Convolution, machine: Machine = SHIPPED) -> bool:
+def better_in_integers(layer: Convolution, machine: Machine) -> bool:
     """Whether a layer is faster in integers by more than the model errs."""
     saved = machine.saves(layer)
-    return saved > _MICROSECONDS and saved > _SHARE * machine.floats.microseconds(layer.in_floats())
+    return saved > _MICROSECONDS and saved > _SHARE * machine.floats.microseconds(layer)
 
 
 def _able(graph: Graph, facts: Facts) -> list[Node]:

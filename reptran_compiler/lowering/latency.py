@@ -7,10 +7,9 @@ judges it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
-#: Filters, and pixels, of which onnxruntime computes so many at once on a machine with AVX-512.
-_BLOCK = 16
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 
 @dataclass(frozen=True)
@@ -28,14 +27,6 @@ class Convolution:
     taps: int
     pixels: int
 
-    def in_floats(self) -> Convolution:
-        """What is computed in floats: filters in blocks."""
-        return replace(self, outputs=_in_blocks(self.outputs))
-
-    def in_integers(self) -> Convolution:
-        """What is computed in integers: pixels in blocks."""
-        return replace(self, pixels=_in_blocks(self.pixels))
-
 
 @dataclass(frozen=True)
 class Speed:
@@ -47,6 +38,7 @@ class Speed:
         unrolled: elements of the map, each once for every output that reads it.
         weights: weights.
         elements: elements of the maps that are read and written.
+        filters, pixels: how many of them are computed at once.
     """
 
     call: float
@@ -54,15 +46,18 @@ class Speed:
     unrolled: float
     weights: float
     elements: float
+    filters: int = field(default=1, kw_only=True)
+    pixels: int = field(default=1, kw_only=True)
 
     def microseconds(self, layer: Convolution) -> float:
         """Of one image, on one thread."""
         inner = layer.inputs * layer.taps
+        outputs, pixels = _in_blocks(layer.outputs, self.filters), _in_blocks(layer.pixels, self.pixels)
         millions = (
-            self.macs * layer.pixels * inner * layer.outputs
-            + self.unrolled * layer.pixels * inner
-            + self.weights * inner * layer.outputs
-            + self.elements * layer.pixels * (layer.inputs + layer.outputs)
+            self.macs * pixels * inner * outputs
+            + self.unrolled * pixels * inner
+            + self.weights * inner * outputs
+            + self.elements * pixels * (layer.inputs + outputs)
         )
         return self.call + millions / 1e6
 
@@ -76,15 +71,24 @@ class Machine:
 
     def saves(self, layer: Convolution) -> float:
         """The microseconds that a layer takes less in integers than in floats; below 0 where it takes more."""
-        return self.floats.microseconds(layer.in_floats()) - self.integers.microseconds(layer.in_integers())
+        return self.floats.microseconds(layer) - self.integers.microseconds(layer)
 
 
-def _in_blocks(count: int) -> int:
-    return -(-count // _BLOCK) * _BLOCK
+def _in_blocks(count: int, block: int) -> int:
+    return -(-count // block) * block
 
 
-#: AVX-512 with VNNI, one thread of an AMD EPYC, onnxruntime 1.32 (`python -m benchmarks.layers`).
-SHIPPED = Machine(
-    floats=Speed(call=3.6, macs=18.9, unrolled=0.45, weights=4.1, elements=196.0),
-    integers=Speed(call=5.4, macs=5.4, unrolled=258.0, weights=73.0, elements=239.0),
+#: By the words of `--cpu`: one thread of an AMD EPYC with AVX-512 and VNNI, and of one with AVX2 alone, onnxruntime
+#: 1.32 (`python -m benchmarks.layers`).
+MACHINES: Mapping[str, Machine] = MappingProxyType(
+    {
+        "vnni": Machine(
+            floats=Speed(call=3.6, macs=18.9, unrolled=0.45, weights=4.1, elements=196.0, filters=16),
+            integers=Speed(call=5.4, macs=5.4, unrolled=258.0, weights=73.0, elements=239.0, pixels=16),
+        ),
+        "avx2": Machine(
+            floats=Speed(call=8.4, macs=26.2, unrolled=0.0, weights=26.5, elements=531.0, filters=8),
+            integers=Speed(call=9.9, macs=14.1, unrolled=369.0, weights=91.8, elements=571.0, pixels=16),
+        ),
+    }
 )

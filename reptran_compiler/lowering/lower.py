@@ -11,6 +11,7 @@ from onnx import ModelProto
 from reptran_compiler.canonicalisation import CASES
 from reptran_compiler.lowering.choice import integer_layers
 from reptran_compiler.lowering.classifier import round_classifiers
+from reptran_compiler.lowering.latency import MACHINES
 from reptran_compiler.model import Tensor, export_model, import_model
 from reptran_compiler.model.referred import Scratch
 from reptran_compiler.model.symbolic import symbolic
@@ -84,7 +85,7 @@ def lower(model: ModelProto, options: Options, rules: Sequence[Rule], scratch: S
     decided = False
     for rule in chosen(rules, options):
         if rule.order >= _DECIDED and not decided:
-            layers.integer, decided = integer_layers(graph, facts, options.optimize), True
+            layers.integer, decided = integer_layers(graph, facts, options.optimize, MACHINES[options.cpu]), True
         if engine.fixpoint(rule):
             made = export_model(graph)
             layers.relearn(symbolic(made))
