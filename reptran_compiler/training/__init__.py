@@ -2,6 +2,7 @@
 
 from reptran_compiler.training.agreement import Agreement, agreement
 from reptran_compiler.training.calibrating import calibrate
+from reptran_compiler.training.latents import rescale
 from reptran_compiler.training.network import Network, escape, unescape
 from reptran_compiler.training.reading import to_torch
 from reptran_compiler.training.straight_through import ESTIMATORS, Sign, WeightSign
@@ -16,6 +17,7 @@ __all__ = [
     "agreement",
     "calibrate",
     "escape",
+    "rescale",
     "to_onnx",
     "to_torch",
     "unescape",
