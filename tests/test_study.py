@@ -18,9 +18,10 @@ from benchmarks.fashion.report import gain, table  # noqa: E402
 from benchmarks.fashion.settings import Budget, Result, Setting, settings_of  # noqa: E402
 from reptran_compiler import compile_model  # noqa: E402
 from reptran_compiler.errors import BadInput  # noqa: E402
-from reptran_compiler.training import agreement, rescale, to_onnx, to_torch  # noqa: E402
+from reptran_compiler.training import agreement, rescale, settle, spread, to_onnx, to_torch  # noqa: E402
 from reptran_compiler.training.data import Augmentation, Dataset, Normalisation, Stored  # noqa: E402
 from reptran_compiler.training.layers import Arithmetic, Layer  # noqa: E402
+from reptran_compiler.training.norms import RepNorm  # noqa: E402
 
 BUDGET = Budget(width=4, epochs=1, batch=20, images=200, calibrated=50)
 
@@ -74,6 +75,31 @@ def test_latent_weights_come_within_reach(network: str) -> None:
     assert reached() > 0.95
     with pytest.raises(ValueError, match="it has to be above 0"):
         rescale(read, 0.0)
+
+
+@pytest.mark.parametrize("beta", [2, 4])
+def test_copies_begin_apart(beta: int) -> None:
+    read = to_torch(compile_model(original("recu", 4, 0), beta, verify=False))
+    norms = [each for each in read.modules() if isinstance(each, RepNorm) and each.times == beta**2]
+    before = [each.bias.detach().clone() for each in norms]
+    assert spread(read, 0.5) == len(norms) == 8
+    for norm, bias in zip(norms, before, strict=True):
+        shift = ((norm.bias - bias) / norm.weight).view(beta, -1)
+        assert torch.allclose(shift, torch.linspace(-0.5, 0.5, beta)[:, None].expand_as(shift), atol=1e-6)
+    assert spread(to_torch(original("recu", 4, 0))) == 0, "an original has no copies"
+
+
+def test_statistics_of_a_trained_network_are_those_of_the_images() -> None:
+    """In evaluation mode it then computes, on the same images, what it computed in training mode."""
+    read = to_torch(compile_model(original("reactnet", 4, 0), 2, verify=False))
+    images = torch.randn((30, 1, 28, 28), generator=torch.Generator().manual_seed(0))
+    affines = [each.detach().clone() for each in read.parameters()]
+    settle(read, images)
+    assert not read.training and all(torch.equal(*pair) for pair in zip(affines, read.parameters(), strict=True))
+    in_evaluation = read(images)
+    norms = [each for each in read.modules() if isinstance(each, torch.nn.modules.batchnorm._BatchNorm)]
+    assert {round(each.momentum or 0, 6) for each in norms} == {0.1}
+    assert torch.allclose(in_evaluation, read.train()(images), rtol=0.05, atol=0.05)
 
 
 def test_a_seed_gives_the_same_network() -> None:

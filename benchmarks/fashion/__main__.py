@@ -13,64 +13,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import fields
-from multiprocessing import get_context
 from pathlib import Path
-
-import torch
 
 from benchmarks.fashion.networks import NETWORKS
 from benchmarks.fashion.report import plot, table
-from benchmarks.fashion.runs import images, perform
-from benchmarks.fashion.settings import Budget, Result, Setting, settings_of
+from benchmarks.fashion.settings import Budget, Result, settings_of
+from benchmarks.fashion.study import Place, study
 from reptran_compiler.errors import BadInput
 from reptran_compiler.model.writing import write_bytes
-from reptran_compiler.training.curve import Row
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
-
-
-def _run(setting: Setting, budget: Budget, data: Path, folder: Path) -> Result:
-    """One run, in a process of its own; says how each epoch went."""
-    torch.set_num_threads(1)
-
-    def observe(rows: Sequence[Row]) -> None:
-        last = rows[-1]
-        left = last.seconds * (budget.epochs - last.epoch) / 60
-        state = f"epoch {last.epoch} of {budget.epochs}, {100 * last.test_accuracy:.2f} %"
-        print(f"  {setting}: {state}, about {left:.0f} min left", file=sys.stderr, flush=True)
-
-    return perform(setting, budget, images(data, budget), folder, observe)
-
-
-def study(settings: Sequence[Setting], budget: Budget, options: argparse.Namespace, command: str) -> list[Result]:
-    """All runs, those that begin with a trained original behind it; the table is written after each."""
-    results: dict[Setting, Result] = {}
-    start, done = time.monotonic(), 0
-    total = sum(setting.work for setting in settings)
-    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
-        waiting = list(settings)
-        running: dict[Future[Result], Setting] = {}
-        while waiting or running:
-            for setting in [each for each in waiting if not each.trained or each.source in results]:
-                waiting.remove(setting)
-                running[pool.submit(_run, setting, budget, options.data, options.folder)] = setting
-            future = next(as_completed(running))
-            setting = running.pop(future)
-            results[setting] = future.result()
-            done += setting.work
-            left = (time.monotonic() - start) / done * (total - done) / 60
-            state = f"{len(results)}/{len(settings)} {setting}: {100 * results[setting].accuracy:.2f} %"
-            print(f"{state}, about {left:.0f} min left in all", file=sys.stderr, flush=True)
-            found = [results[each] for each in settings if each in results]
-            if options.output is not None:
-                write_bytes(table(found, len(settings), budget, command).encode(), options.output)
-            if options.plot is not None:
-                plot(found, options.plot)
-    return [results[each] for each in settings]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,8 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = settings_of(networks, betas, options.seeds, options.trained)
     options.folder.mkdir(parents=True, exist_ok=True)
     command = " ".join(["python -m benchmarks.fashion", *given])
+
+    def report(results: Sequence[Result]) -> None:
+        if options.output is not None:
+            write_bytes(table(results, len(settings), budget, command).encode(), options.output)
+        if options.plot is not None:
+            plot(results, options.plot)
+
     try:
-        results = study(settings, budget, options, command)
+        results = study(settings, budget, Place(options.data, options.folder), options.jobs, report)
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2

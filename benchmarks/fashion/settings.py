@@ -20,7 +20,10 @@ class Budget:
         width: channels of the networks' stems.
         epochs, batch, rate: of the recipe: Adam, the rate falling as a cosine, binary weights from the beginning.
         images: how many of the training images are used, the first ones.
-        calibrated: how many of those normalisations are measured on before the training.
+        calibrated: how many of those normalisations are measured on, before the training and behind it.
+        magnitude: the root mean square of latent weights when the training begins (`rescale`); 0 leaves them.
+        spread: how far the copies of a map are shifted against each other when the training begins (`spread`).
+        watched: how many of the test images the curve is of; accuracies are of all.
     """
 
     width: int = 16
@@ -28,7 +31,10 @@ class Budget:
     batch: int = 100
     rate: float = 2e-3
     images: int = 60_000
-    calibrated: int = 500
+    calibrated: int = 1_000
+    magnitude: float = 0.03
+    spread: float = 0.5
+    watched: int = 10_000
 
     def recipe(self, seed: int) -> Recipe:
         """The recipe of every run with a seed."""
