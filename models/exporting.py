@@ -60,14 +60,21 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def export(network: nn.Module, file: str | Path, variant: Variant = Variant(), *, batch: int | None = None) -> Path:
-    """Write `network` (from `models.build`, `fuse` or `rep_form`) to `file`, its input named `input`, its
-    output `logits`.
+def export(
+    network: nn.Module,
+    file: str | Path,
+    variant: Variant = Variant(),
+    *,
+    batch: int | None = None,
+    image: tuple[int, int, int] | None = None,
+) -> Path:
+    """Write `network` to `file`, its input named `input`, its output `logits`.
 
-    `batch` is a fixed batch size; None (the default) leaves it dynamic, as the axis `N`.  The same network
+    `batch` is a fixed batch size; None (the default) leaves it dynamic, as the axis `N`.  `image` is (channels, height,
+    width); a network from `models.build`, `fuse` or `rep_form` knows it.  The same network
     and variant give the same bytes, whatever the machine: the stack traces that dynamo notes for each node,
     with their paths, are left out."""
-    images = torch.zeros(batch or 2, *plan_of(network).image)
+    images = torch.zeros(batch or 2, *(plan_of(network).image if image is None else image))
     file = Path(file)
     with tempfile.TemporaryDirectory(dir=file.resolve().parent) as folder:
         raw = Path(folder) / "raw.onnx"

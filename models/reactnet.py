@@ -60,7 +60,7 @@ class Block(nn.Module):
 
 
 class ReActNet(nn.Module):
-    """Stem, blocks, global pooling and a linear classifier: [N, 3, H, W] -> [N, classes].
+    """Stem, blocks, global pooling and a linear classifier: [N, channels, H, W] -> [N, classes].
 
     `weighting` None makes it AdamBNN's step-1 network: binary activations, real weights.
     """
@@ -71,13 +71,14 @@ class ReActNet(nn.Module):
         classes: int,
         size: int,
         beta: int = 1,
+        channels: int = 3,
         widths: Sequence[int] = WIDTHS,
         weighting: Weighting | None = clipped,
     ) -> None:
         super().__init__()
         self.beta = beta
         self.features = beta * widths[-1]
-        self.conv1 = Conv2d(3, widths[0], 3, stride=2)
+        self.conv1 = Conv2d(channels, widths[0], 3, stride=2)
         self.bn1 = Norm2d(widths[0])
         self.blocks = nn.Sequential(
             *(

@@ -9,7 +9,7 @@ skips the second."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -92,26 +92,37 @@ class Block(nn.Module):
 
 
 class ResNet20(nn.Module):
-    """Three stages of three blocks at 16, 32 and 64 channels, [N, 3, H, W] -> [N, classes].
+    """Stages of blocks, in the paper three of three at 16, 32 and 64 channels: [N, channels, H, W] -> [N, classes].
 
     `unit(inputs, outputs, stride, beta)` makes one binary convolution with all that belongs to it; `average`
-    downsamples the shortcut by AvgPool instead of a stride."""
+    downsamples the shortcut by AvgPool instead of a stride; `stem` is the stride of the first convolution."""
 
     def __init__(
-        self, *, classes: int, size: int, unit: Callable[..., nn.Module], average: bool, beta: int = 1
+        self,
+        *,
+        classes: int,
+        size: int,
+        unit: Callable[..., nn.Module],
+        average: bool,
+        beta: int = 1,
+        channels: int = 3,
+        widths: Sequence[int] = (16, 32, 64),
+        depth: int = 3,
+        stem: int = 1,
     ) -> None:
         super().__init__()
         self.beta = beta
-        self.conv1, self.bn1 = Conv2d(3, 16, 3), Norm2d(16)
+        first, last = widths[0], widths[-1]
+        self.conv1, self.bn1 = Conv2d(channels, first, 3, stride=stem), Norm2d(first)
         blocks: list[nn.Module] = []
-        inputs = 16
-        for width in (16, 32, 64):
-            for i in range(3):
-                blocks.append(Block(inputs, width, 2 if i == 0 and width > 16 else 1, beta, unit, average))
+        inputs = first
+        for width in widths:
+            for i in range(depth):
+                blocks.append(Block(inputs, width, 2 if i == 0 and width > first else 1, beta, unit, average))
                 inputs = width
         self.blocks = nn.Sequential(*blocks)
-        self.bn2 = Norm1d(64, beta=beta)
-        self.fc = LinearClassifier(64, classes, beta=beta)
+        self.bn2 = Norm1d(last, beta=beta)
+        self.fc = LinearClassifier(last, classes, beta=beta)
 
     def forward(self, x: Tensor) -> Tensor:
         x = replicate(F.hardtanh(self.bn1(self.conv1(x))), self.beta)
