@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from reptran_compiler.cli import verify
+from reptran_compiler.cli import calibrate, train, verify
 from reptran_compiler.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,7 +32,12 @@ _ERROR = re.compile(r"worst error (\d\S*)")
 #: Below it, one worst error is as good as another.
 _SMALL = 1e-5
 _KINDS = {"python", "py", "console", "toml", "json", "yaml"}
-_COMMANDS = {"reptran-compile": main, "reptran-verify": verify.main}
+_COMMANDS = {
+    "reptran-compile": main,
+    "reptran-verify": verify.main,
+    "reptran-calibrate": calibrate.main,
+    "reptran-train": train.main,
+}
 
 
 @dataclass(frozen=True)

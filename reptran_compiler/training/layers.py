@@ -75,9 +75,15 @@ class Layer(Holding):
             )
         return made
 
-    def _shown(self) -> str:
-        shape = "computed weights" if self.weight is None else str(list(self.weight.shape))
-        return shape + (f", repeated {self.times} times" if self.times > 1 else "")
+    def __repr__(self) -> str:
+        parts = ["computed weights" if self.weight is None else str(list(self.weight.shape)), *self.differences()]
+        parts += [f"repeated {self.times} times"] if self.times > 1 else []
+        parts += [repr(each) for each in (self.binarise, self.norm) if each is not None]
+        return f"{self._get_name()}({', '.join(parts)})"
+
+    def differences(self) -> list[str]:
+        """What is said of it when it is printed, besides its weights' shape."""
+        return []
 
     def _get_name(self) -> str:
         return ("Rep" if self.times > 1 else "") + type(self).__name__
@@ -123,15 +129,13 @@ class Conv(Layer):
         convolve = (F.conv1d, F.conv2d, F.conv3d)[len(how.kernel) - 1]
         return convolve(x, weight, bias, how.strides, list(pads), how.dilations, how.groups)
 
-    def extra_repr(self) -> str:
-        """Its weights' shape, and what differs from a plain convolution."""
+    def differences(self) -> list[str]:
+        """What differs from a plain convolution."""
         how = self.windows
-        parts = [self._shown()]
-        parts += [f"stride {list(how.strides)}"] if set(how.strides) != {1} else []
+        parts = [f"stride {list(how.strides)}"] if set(how.strides) != {1} else []
         parts += [f"pads {list(how.pads)}"] if any(how.pads) else []
         parts += [f"dilation {list(how.dilations)}"] if set(how.dilations) != {1} else []
-        parts += [f"{how.groups} groups"] if how.groups > 1 else []
-        return ", ".join(parts)
+        return parts + ([f"{how.groups} groups"] if how.groups > 1 else [])
 
 
 @dataclass(frozen=True)
@@ -166,10 +170,6 @@ class Linear(Layer):
         if bias is None:
             return y
         return y + (bias if how.beta == 1 else how.beta * bias)
-
-    def extra_repr(self) -> str:
-        """Its weights' shape."""
-        return self._shown()
 
 
 class Arithmetic(Holding):

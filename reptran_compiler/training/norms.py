@@ -69,9 +69,9 @@ class RepNorm(nn.Module):
         y = repeated(self.statistics(x), self.times)
         return y * per_channel(self.weight, x.dim()) + per_channel(self.bias, x.dim())
 
-    def extra_repr(self) -> str:
-        """Its sizes."""
-        return f"{len(self.weight)} channels, {self.times} copies"
+    def __repr__(self) -> str:
+        copies = f", {self.times} copies" if self.times > 1 else ""
+        return f"{type(self).__name__}({len(self.weight)} channels{copies})"
 
 
 class KeptNorm(RepNorm, Holding):
