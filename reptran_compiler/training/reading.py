@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,17 +17,25 @@ from reptran_compiler.model.symbolic import symbolic
 from reptran_compiler.training.layers import Arithmetic, Conv, Layer, Linear, PRelu, Product, Stored, Windows
 from reptran_compiler.training.network import Blueprint, Network, Step
 from reptran_compiler.training.norms import BatchNorm, FoldedNames, FoldedNorm, FusedNorm, KeptNorm
-from reptran_compiler.training.operators import OPERATORS, Site, Unsupported
+from reptran_compiler.training.operators import OPERATORS
+from reptran_compiler.training.recognising import (
+    LAYERS,
+    Binarisation,
+    are_signs,
+    behind_layers,
+    binarised,
+    in_front_of_layers,
+    repetition,
+    uses,
+)
+from reptran_compiler.training.sites import Site, Unsupported
 from reptran_compiler.training.sources import Trainable, trained_form
 from reptran_compiler.training.straight_through import Round, Sign, WeightSign
 from reptran_compiler.verification.protograph import MalformedGraph, NodeView, ProtoGraph
 
 Array = NDArray[Any]
 
-_LAYERS = ("Conv", "Gemm", "MatMul")
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div")
-#: The share of weights that may be 0 where a file stores binary ones.
-_ZEROS = 1e-3
 
 
 def to_torch(source: Trainable, *, activations: str = "polynomial", weights: str = "clip") -> Network:
@@ -59,25 +66,12 @@ def to_torch(source: Trainable, *, activations: str = "polynomial", weights: str
         raise BadInput(f"the model is malformed: {error}") from None
 
 
-@dataclass(frozen=True)
-class Binarisation:
-    """A canonical binarisation (THEORY section 4).
-
-    Attributes:
-        reader: the operator that reads what is binarised, as its first input.
-        up: whether it is +1 at 0; else it is 0 there.
-    """
-
-    reader: NodeView
-    up: bool
-
-
 class _Reader:
     """Reads one graph."""
 
     def __init__(self, graph: ProtoGraph, activations: str, weights: str) -> None:
         self.graph, self.activations, self.weights = graph, activations, weights
-        self.behind = _uses(graph)
+        self.behind = uses(graph)
         self.varying = set(graph.inputs)
         self.operands: dict[tuple[int, int], str] = {}
         self.owners: dict[str, Use] = {}
@@ -88,7 +82,7 @@ class _Reader:
         for node in graph.nodes:
             if any(name in self.varying or self.trained(node, at) for at, name in enumerate(node.inputs)):
                 self.varying.update(name for name in node.outputs if name)
-        self.layered, self.inner = _in_front_of_layers(graph), _behind_layers(graph)
+        self.layered, self.inner = in_front_of_layers(graph), behind_layers(graph)
         self.ranks = {name: len(shape) for name, shape in symbolic(graph.model).shapes.items()}
 
     def network(self) -> Network:
@@ -109,14 +103,14 @@ class _Reader:
 
     def read(self, node: NodeView) -> None:
         """Add the module of a node, and of those behind it that belong to it."""
-        sign = _binarised(self.graph, node)
+        sign = binarised(self.graph, node)
         if node.captured:
             raise Unsupported("it has a body that reads other tensors")
         if sign is not None:
             self.add(node, Sign(self.activations, up=sign.up), [sign.reader.inputs[0]])
         elif node.op == "Round":
             self.add(node, Round(), node.inputs[:1])
-        elif node.op == "Conv" or (node.op in _LAYERS and self.weighs(node)):
+        elif node.op == "Conv" or (node.op in LAYERS and self.weighs(node)):
             self.layer(node)
         elif node.op == "BatchNormalization":
             self.add(node, self.norm(node), node.inputs[:1])
@@ -208,7 +202,7 @@ class _Reader:
         layer: Layer = self.holding(_layer(node, value, bias, left=at == 0), held)
         if latent is not None:
             layer.binarise = WeightSign(self.weights, up=latent.up)
-        elif value is not None and _are_signs(self.graph.value(weight)):
+        elif value is not None and are_signs(self.graph.value(weight)):
             layer.binarise, layer.baked = WeightSign(self.weights), True
         given = [] if value is not None else [weight]
         given += [node.inputs[2]] if node.input(2) and bias is None else []
@@ -217,14 +211,14 @@ class _Reader:
     def latent(self, weight: str) -> Binarisation | None:
         """The binarisation that makes binary weights of latent ones that are stored."""
         maker = self.graph.maker.get(weight)
-        found = None if maker is None else _binarised(self.graph, maker)
+        found = None if maker is None else binarised(self.graph, maker)
         return found if found is not None and self.trained(found.reader, 0) else None
 
     def behind_layer(self, node: NodeView, layer: Layer) -> str:
         """Let a layer take over the nodes behind it that repeat its output and normalise it; returns what they make."""
         output = node.outputs[0]
         repeat = self.only_reader(output)
-        if repeat is not None and (times := _repetition(self.graph, repeat)) > 1:
+        if repeat is not None and (times := repetition(self.graph, repeat)) > 1:
             layer.times, output = times, repeat.outputs[0]
             self.absorbed.add(repeat.index)
         after = self.only_reader(output)
@@ -402,35 +396,6 @@ def _layer(node: NodeView, weight: Tensor | None, bias: Tensor | None, *, left: 
     return Conv(weight, bias, windows)
 
 
-def _uses(graph: ProtoGraph) -> dict[str, Use]:
-    """What each tensor is used as by the first of its readers, the weight of a layer before all else."""
-    found: dict[str, Use] = {}
-    for node in reversed(graph.nodes):
-        for position, name in enumerate(node.inputs):
-            use = use_of(graph, node, position, found.get(node.outputs[0], Use.FIXED))
-            if name and (use is Use.WEIGHT or found.get(name, Use.FIXED) is Use.FIXED):
-                found[name] = use
-    return found
-
-
-def _in_front_of_layers(graph: ProtoGraph) -> set[str]:
-    """The tensors that a layer is behind."""
-    found: set[str] = set()
-    for node in reversed(graph.nodes):
-        if node.op in _LAYERS or any(name in found for name in node.outputs):
-            found.update(name for name in node.inputs if name)
-    return found
-
-
-def _behind_layers(graph: ProtoGraph) -> set[str]:
-    """The tensors that are behind a layer."""
-    found: set[str] = set()
-    for node in graph.nodes:
-        if node.op in _LAYERS or any(name in found for name in node.inputs):
-            found.update(name for name in node.outputs if name)
-    return found
-
-
 def _unfuse(layer: Layer) -> None:
     """Give a stem with a bias the normalisation that an exporter fused into it."""
     if isinstance(layer, Conv) and layer.weight is not None and layer.bias is not None and layer.binarise is None:
@@ -448,58 +413,6 @@ def _read_by_some(modules: Sequence[tuple[Step, nn.Module]], outputs: Sequence[s
             needed.update(step.inputs)
             kept.append((step, module))
     return kept[::-1]
-
-
-def _binarised(graph: ProtoGraph, node: NodeView) -> Binarisation | None:
-    """The canonical binarisation that ends in a node; None where none does."""
-    if node.op == "Sign":
-        return Binarisation(node, up=False)
-    if node.op == "Where" and _is(graph, node.inputs[1], 1.0) and _is(graph, node.inputs[2], -1.0):
-        return _not_below_zero(graph, node.inputs[0])
-    if node.op == "Sub" and _is(graph, node.inputs[1], 1.0):
-        double = graph.maker.get(node.inputs[0])
-        if double is not None and double.op == "Mul" and _is(graph, double.inputs[1], 2.0):
-            cast = graph.maker.get(double.inputs[0])
-            if cast is not None and cast.op == "Cast":
-                return _not_below_zero(graph, cast.inputs[0])
-    return None
-
-
-def _not_below_zero(graph: ProtoGraph, mask: str) -> Binarisation | None:
-    compare = graph.maker.get(mask)
-    wanted = "GreaterOrEqual"
-    if compare is not None and compare.op == "Not":
-        compare, wanted = graph.maker.get(compare.inputs[0]), "Less"
-    if compare is None or compare.op != wanted or not _is(graph, compare.inputs[1], 0.0):
-        return None
-    return Binarisation(compare, up=True)
-
-
-def _is(graph: ProtoGraph, name: str, value: float) -> bool:
-    """Whether a tensor is a constant of one number."""
-    if name not in graph.constants:
-        return False
-    held = graph.value(name)
-    return held.size == 1 and float(held.reshape(-1)[0]) == value
-
-
-def _repetition(graph: ProtoGraph, node: NodeView) -> int:
-    """How often a node repeats what it reads along axis 1, and nothing else; 1 where it does another thing."""
-    if node.op == "Tile" and node.inputs[1] in graph.constants:
-        times = graph.value(node.inputs[1]).reshape(-1)
-        return int(times[1]) if len(times) > 1 and times.prod() == times[1] else 1
-    if node.op == "Concat" and len(set(node.inputs)) == 1 and int(node.attribute("axis")) == 1:
-        return len(node.inputs)
-    return 1
-
-
-def _are_signs(values: Array) -> bool:
-    """Whether an array holds binary weights: 1 and -1, and hardly a 0."""
-    sizes = np.abs(values)
-    zeros = int(np.count_nonzero(values == 0))
-    if zeros > max(3, _ZEROS * values.size) or not ((sizes == 1) | (values == 0)).all():
-        return False
-    return bool((values > 0).any() and (values < 0).any())
 
 
 def _fan_in_variance(layer: Layer) -> Tensor:
