@@ -48,3 +48,9 @@ class VerificationFailed(CompileError):
         super().__init__(message)
         self.summary = summary
         self.failures = failures
+
+
+class Differs(CompileError):
+    """A trained network and what was to be written of it do not compute the same; nothing was written (exit code 3)."""
+
+    exit_code = 3

@@ -1,4 +1,4 @@
-"""`reptran-train` as a user runs it: flags, exit codes, files. The network is a test's own, behind a small file."""
+"""`reptran-train` as a user runs it: flags, exit codes, files. The network is a small one."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 torch = pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
-from training_run import Net, dataset  # noqa: E402
+from training_run import dataset  # noqa: E402
 
-import reptran_compiler.training  # noqa: E402
+from reptran_compiler import compile_model  # noqa: E402
 from reptran_compiler.cli.train import main  # noqa: E402
 from reptran_compiler.cli.train_arguments import RECIPE_NAMES, parse  # noqa: E402
 from reptran_compiler.cli.train_recipe import recipe  # noqa: E402
+from reptran_compiler.gate import verify_pair  # noqa: E402
 from reptran_compiler.training.data import Stored  # noqa: E402
+from reptran_compiler.training.norms import FoldedNorm  # noqa: E402
 from reptran_compiler.training.recipe import RECIPES  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def small_model() -> ModelProto:
-    """A linear classifier of [N, 1, 8, 8]: stands for the network, and teaches."""
+    """A linear classifier of [N, 1, 8, 8]: teaches."""
     weight = numpy_helper.from_array(np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32), "weight")
     nodes = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("MatMul", ["flat", "weight"], ["y"])]
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, 8, 8])
@@ -39,22 +40,42 @@ def small_model() -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
-def small_onnx(network: nn.Module) -> ModelProto:
-    """`small_model`, with a mark of the network that it stands for."""
-    model = small_model()
-    model.producer_name = f"{float(sum(each.detach().double().sum() for each in network.parameters())):.9f}"
-    return model
+def binary_model() -> ModelProto:
+    """A stem, a binary layer with BatchNormalization, pooling and a classifier, of [N, 1, 8, 8] to [N, 4]."""
+    random = np.random.default_rng(0)
+    stored = {
+        "stem": random.normal(size=(8, 1, 3, 3)),
+        "latent": random.normal(size=(8, 8, 3, 3)),
+        "gamma": random.uniform(0.5, 1.5, 8),
+        "beta": random.normal(size=8),
+        "mean": random.normal(size=8),
+        "var": random.uniform(0.5, 1.5, 8),
+        "fc": random.normal(size=(8, 4)),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "stem"], ["a"], "stem", pads=[1] * 4),
+        helper.make_node("Sign", ["a"], ["s"], "sign"),
+        helper.make_node("Sign", ["latent"], ["w"], "weights"),
+        helper.make_node("Conv", ["s", "w"], ["c"], "conv", pads=[1] * 4),
+        helper.make_node("BatchNormalization", ["c", "gamma", "beta", "mean", "var"], ["n"], "norm"),
+        helper.make_node("GlobalAveragePool", ["n"], ["p"], "pool"),
+        helper.make_node("Flatten", ["p"], ["f"], "flat"),
+        helper.make_node("MatMul", ["f", "fc"], ["y"], "fc"),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, 8, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4])
+    tensors = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in stored.items()]
+    graph = helper.make_graph(nodes, "binary", [x], [y], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder, the current one, with a model, a teacher and data."""
     threads = torch.get_num_threads()
-    monkeypatch.setattr(reptran_compiler.training, "to_torch", lambda model: Net(), raising=False)
-    monkeypatch.setattr(reptran_compiler.training, "to_onnx", small_onnx, raising=False)
     monkeypatch.chdir(tmp_path)
-    for name in ("rep.onnx", "teacher.onnx"):
-        onnx.save(small_model(), name)
+    onnx.save(small_model(), "teacher.onnx")
+    onnx.save(compile_model(binary_model(), 2, verify=False).model, "rep.onnx")
     train, test = dataset().train, dataset().test
     assert isinstance(train, Stored) and isinstance(test, Stored)
     arrays = {"train_images": train.images, "train_labels": train.labels}
@@ -178,3 +199,20 @@ def test_a_checkpoint_is_not_overwritten(folder: Path, capsys: pytest.CaptureFix
     assert main(command("--checkpoint", "run.pt", "--resume", "--batch", "10", name="recu")) == 2
     assert "was trained with batch 20, not 10" in capsys.readouterr().err
     assert (folder / "run.pt").read_bytes() == before
+
+
+def test_what_was_trained_passes_the_gate(folder: Path) -> None:
+    onnx.save(binary_model(), "original.onnx")
+    assert main(command("-q", "--calibrate", "40")) == 0
+    checked = verify_pair("original.onnx", "out.onnx", retrained=True)
+    assert checked.passed, checked.failures
+
+
+def test_what_onnxruntime_computes_differently_is_not_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(FoldedNorm, "offset", property(lambda norm: norm.bias.detach()))
+    assert main(command(name="recu")) == 3
+    said = capsys.readouterr().err
+    assert "verification failed: tensor" in said and said.count("\n") == 1
+    assert not (folder / "out.onnx").exists()

@@ -119,6 +119,7 @@ def test_keys_of_the_state_are_the_names_of_the_file() -> None:
     assert not missing and not unexpected
     for one, two in zip(net.parameters(), other.parameters(), strict=True):
         assert torch.equal(one, two)
+    other.load_state_dict(dict(net.state_dict()))
     outer = nn.Sequential(copy.deepcopy(net))
     assert {key.removeprefix("0.") for key in outer.state_dict()} == keys
     outer.load_state_dict(outer.state_dict())

@@ -19,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words behind the command's name; those of the process when absent.
 
     Returns:
-        The exit code: 0 measured and written, 1 no normalisation, 2 usage or bad input, 4 an error of the compiler.
+        The exit code: 0 measured, verified and written, 1 no normalisation, 2 usage or bad input, 3 verification
+        failed, 4 an error of the compiler.
     """
     try:
         understood = parse(arguments)
@@ -39,7 +40,7 @@ def _run(arguments: CalibrateArguments) -> int:
     from reptran_compiler.model.io import read_model
     from reptran_compiler.model.writing import write_model
     from reptran_compiler.reporting import make_console, progress
-    from reptran_compiler.training import calibrate, to_onnx, to_torch
+    from reptran_compiler.training import calibrate, to_torch, verified
     from reptran_compiler.training.data import image_size, plain_batches, read_dataset
 
     if arguments.threads is not None:
@@ -57,7 +58,7 @@ def _run(arguments: CalibrateArguments) -> int:
             raise BadInput(f"the network does not take images {shape} of {data.name}: {said}") from None
     if not count:
         raise NothingToDo(f"{arguments.model} has no batch normalisation whose statistics could be measured")
-    write_model(to_onnx(network), arguments.output)
+    write_model(verified(network), arguments.output)
     if not arguments.quiet:
         stream = sys.stderr if arguments.output == "-" else sys.stdout
         images = sum(len(each) for each in batches)

@@ -23,9 +23,10 @@ with folders train and val that hold a folder for each class; or an .npz file wi
 train_images, train_labels, test_images and test_labels. Those to train on are used.
 
 exit codes:
-  0  measured and written
+  0  measured, verified with onnxruntime, and written
   1  the network has no normalisation
   2  wrong usage, or input that cannot be used
+  3  verification failed, nothing written
   4  an error of the compiler itself (130: interrupted, 143: terminated)
 """
 

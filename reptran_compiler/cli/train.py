@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words behind the command's name; those of the process when absent.
 
     Returns:
-        The exit code: 0 trained and written, 2 usage or bad input, 4 an error of the compiler.
+        The exit code: 0 trained, verified and written, 2 usage or bad input, 3 verification failed, 4 an error of the
+        compiler.
     """
     try:
         understood = parse(arguments)
@@ -71,7 +72,7 @@ def _train(
     """Train and write, with what the command line asks for told on the way."""
     from reptran_compiler.model.writing import write_model
     from reptran_compiler.reporting import make_console, progress
-    from reptran_compiler.training import calibrate, to_onnx, to_torch
+    from reptran_compiler.training import calibrate, to_torch, verified
     from reptran_compiler.training.data import plain_batches
     from reptran_compiler.training.teachers import onnx_teacher
     from reptran_compiler.training.trainer import train
@@ -104,7 +105,7 @@ def _train(
         )
     if not processes.leads:
         return
-    write_model(to_onnx(network.cpu()), arguments.output)
+    write_model(verified(network.cpu()), arguments.output)
     if not arguments.quiet:
         stream = sys.stderr if arguments.output == "-" else sys.stdout
         for line in _said(rows[-1], data):

@@ -27,8 +27,9 @@ train_images, train_labels, test_images and test_labels.
 several processes: torchrun --nproc-per-node N -m reptran_compiler.cli.train ...
 
 exit codes:
-  0  trained and written
+  0  trained, verified with onnxruntime, and written
   2  wrong usage, or input that cannot be used
+  3  verification failed, nothing written
   4  an error of the compiler itself (130: interrupted, 143: terminated)
 """
 #: The recipes that there are (`training.recipe.RECIPES`, which would bring torch).

@@ -8,6 +8,7 @@ from reptran_compiler.training.reading import to_torch
 from reptran_compiler.training.settling import settle
 from reptran_compiler.training.spreading import spread
 from reptran_compiler.training.straight_through import ESTIMATORS, Sign, WeightSign
+from reptran_compiler.training.verifying import verified
 from reptran_compiler.training.writing import to_onnx
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "to_onnx",
     "to_torch",
     "unescape",
+    "verified",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,12 @@ class BatchNorm(Holding, _BatchNorm):
         _BatchNorm.__init__(self, channels, eps, momentum, affine)
         self.names = {}
         self.num_batches_tracked = None
+
+    def _load_from_state_dict(
+        self, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *more: Any
+    ) -> None:
+        # A state without a version would be given the count of batches that older ones lack; there is none here.
+        super()._load_from_state_dict(state, prefix, {**local_metadata, "version": 2}, *more)
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:

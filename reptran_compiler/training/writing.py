@@ -24,9 +24,10 @@ def to_onnx(network: nn.Module) -> ModelProto:
         network: a network of `to_torch`, or a module around one (`DistributedDataParallel`, an average of weights).
 
     Raises:
-        ValueError: there is no such network in it, or there are several.
+        ValueError: there is no such network in it, or there are several; or the file stores once what two layers
+            would write differently.
     """
-    inner = _inner(network)
+    inner = network_in(network)
     model = ModelProto()
     model.CopyFrom(inner.blueprint.model)
     for (index, position), name in inner.blueprint.operands.items():
@@ -46,7 +47,12 @@ def to_onnx(network: nn.Module) -> ModelProto:
     return model
 
 
-def _inner(network: nn.Module) -> Network:
+def network_in(network: nn.Module) -> Network:
+    """The one network of `to_torch` that a module is, or holds.
+
+    Raises:
+        ValueError: there is none, or there are several.
+    """
     found = [each for each in network.modules() if isinstance(each, Network)]
     if len(found) != 1:
         raise ValueError(f"{type(network).__name__} holds {len(found) or 'no'} networks that to_torch made; give one")
@@ -54,11 +60,18 @@ def _inner(network: nn.Module) -> Network:
 
 
 def _written(network: Network) -> dict[str, Tensor]:
+    """What the file stores, by name.
+
+    Raises:
+        ValueError: two modules share a tensor of the file, and would write different ones.
+    """
     made: dict[str, Tensor] = {}
     with torch.no_grad():
         for module in network.modules():
-            if isinstance(module, Holding):
-                made.update(module.written())
+            for name, value in module.written().items() if isinstance(module, Holding) else ():
+                if name in made and not torch.equal(made[name], value):
+                    raise ValueError(f"{name!r} is stored once, and two layers would have it differently")
+                made[name] = value
     return made
 
 
