@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from reptran_compiler.training.curve import Row
 from reptran_compiler.training.data import Augmentation, Dataset, Normalisation, Stored
+from reptran_compiler.training.norms import BatchNorm
 from reptran_compiler.training.processes import Processes, joined
 from reptran_compiler.training.recipe import Recipe, Step
 from reptran_compiler.training.trainer import train
@@ -75,7 +76,7 @@ class Convolution(nn.Module):
         super().__init__()
         self.sign, self.weight_sign = Activation(), WeightSign()
         self.weight = nn.Parameter(torch.randn(channels, channels, 3, 3) / 10)
-        self.bn = nn.BatchNorm2d(channels)
+        self.bn = BatchNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.bn(F.conv2d(self.sign(x), self.weight_sign(self.weight), padding=1))

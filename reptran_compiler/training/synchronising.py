@@ -86,9 +86,11 @@ def _forward(self: _BatchNorm, x: Tensor) -> Tensor:
 
 def _update(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
     """Move the running statistics, as BatchNorm does."""
-    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
+    if norm.running_mean is None or norm.running_var is None:
         return
-    norm.num_batches_tracked.add_(1)
-    share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    count = norm.num_batches_tracked
+    if count is not None:
+        count.add_(1)
+    share = norm.momentum if norm.momentum is not None else 1 / float(count) if count is not None else 0.0
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share)
     norm.running_var.lerp_(variance.to(norm.running_var.dtype), share)
