@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import Tensor, nn
 
 from reptran_compiler.errors import BadInput
-from reptran_compiler.gate.operands import Use, is_trained, use_of
 from reptran_compiler.model.symbolic import symbolic
 from reptran_compiler.training.layers import Arithmetic, Conv, Layer, Linear, PRelu, Product, Stored, Windows
 from reptran_compiler.training.network import Blueprint, Network, Step
 from reptran_compiler.training.norms import BatchNorm, FoldedNames, FoldedNorm, FusedNorm, KeptNorm
 from reptran_compiler.training.operators import OPERATORS
+from reptran_compiler.training.parameters import Operand, Parameters, tensor_of
 from reptran_compiler.training.recognising import (
     LAYERS,
     Binarisation,
@@ -26,7 +25,6 @@ from reptran_compiler.training.recognising import (
     binarised,
     in_front_of_layers,
     repetition,
-    uses,
 )
 from reptran_compiler.training.sites import Site, Unsupported
 from reptran_compiler.training.sources import Trainable, trained_form
@@ -71,16 +69,13 @@ class _Reader:
 
     def __init__(self, graph: ProtoGraph, activations: str, weights: str) -> None:
         self.graph, self.activations, self.weights = graph, activations, weights
-        self.behind = uses(graph)
+        self.parameters = Parameters(graph)
         self.varying = set(graph.inputs)
-        self.operands: dict[tuple[int, int], str] = {}
-        self.owners: dict[str, Use] = {}
-        self.tied: dict[str, nn.Parameter] = {}
         self.absorbed: set[int] = set()
         self.modules: list[tuple[Step, nn.Module]] = []
         self.constants: dict[str, Tensor] = {}
         for node in graph.nodes:
-            if any(name in self.varying or self.trained(node, at) for at, name in enumerate(node.inputs)):
+            if any(name in self.varying or self.parameters.trained(node, at) for at, name in enumerate(node.inputs)):
                 self.varying.update(name for name in node.outputs if name)
         self.layered, self.inner = in_front_of_layers(graph), behind_layers(graph)
         self.ranks = {name: len(shape) for name, shape in symbolic(graph.model).shapes.items()}
@@ -99,7 +94,9 @@ class _Reader:
         model = ModelProto()
         model.CopyFrom(self.graph.model)
         modules = _read_by_some(self.modules, self.graph.outputs)
-        return Network(modules, self.graph.inputs, self.graph.outputs, self.constants, Blueprint(model, self.operands))
+        return Network(
+            modules, self.graph.inputs, self.graph.outputs, self.constants, Blueprint(model, self.parameters.operands)
+        )
 
     def read(self, node: NodeView) -> None:
         """Add the module of a node, and of those behind it that belong to it."""
@@ -107,23 +104,27 @@ class _Reader:
         if node.captured:
             raise Unsupported("it has a body that reads other tensors")
         if sign is not None:
-            self.add(node, Sign(self.activations, up=sign.up), [sign.reader.inputs[0]])
+            stored = sign.reader.inputs[0] in self.graph.constants
+            made = WeightSign(self.weights, up=sign.up) if stored else Sign(self.activations, up=sign.up)
+            self.add(node, made, [self.operand(sign.reader, 0)])
         elif node.op == "Round":
             self.add(node, Round(), node.inputs[:1])
         elif node.op == "Conv" or (node.op in LAYERS and self.weighs(node)):
             self.layer(node)
         elif node.op == "BatchNormalization":
             self.add(node, self.norm(node), node.inputs[:1])
-        elif node.op == "PRelu" and self.trained(node, 1):
-            self.add(node, self.holding(PRelu(self.parameter(node, 1)), {"slope": (node, 1)}), node.inputs[:1])
+        elif node.op == "PRelu" and self.parameters.trained(node, 1):
+            self.add(
+                node, self.parameters.held(PRelu(self.parameters.value(node, 1)), {"slope": (node, 1)}), node.inputs[:1]
+            )
         elif node.op == "Mul" and (found := self.folded_here(node)) is not None:
             norm, nodes = found
             self.absorbed.update(each.index for each in nodes)
             self.add(node, norm, [each for each in node.inputs if each in self.varying][:1], nodes[1].outputs)
-        elif node.op in _ARITHMETIC and self.trained(node, 0) != self.trained(node, 1):
-            at = 0 if self.trained(node, 0) else 1
-            module = Arithmetic(node.op, self.parameter(node, at), left=at == 0)
-            self.add(node, self.holding(module, {"parameter": (node, at)}), [node.inputs[1 - at]])
+        elif node.op in _ARITHMETIC and self.parameters.trained(node, 0) != self.parameters.trained(node, 1):
+            at = 0 if self.parameters.trained(node, 0) else 1
+            module = Arithmetic(node.op, self.parameters.value(node, at), left=at == 0)
+            self.add(node, self.parameters.held(module, {"parameter": (node, at)}), [node.inputs[1 - at]])
         else:
             self.operator(node)
 
@@ -139,45 +140,6 @@ class _Reader:
         if name not in self.constants:
             self.constants[name] = tensor_of(self.graph.value(name))
 
-    # Parameters.
-
-    def trained(self, node: NodeView, position: int) -> bool:
-        """Whether a stored tensor that a node reads is a parameter."""
-        name = node.input(position)
-        if name not in self.graph.initializers:
-            return False
-        use = use_of(self.graph, node, position, self.behind.get(node.outputs[0], Use.FIXED))
-        return is_trained(use, self.graph.value(name), computed=node.outputs[0] in self.graph.constants)
-
-    def parameter(self, node: NodeView, position: int) -> Tensor:
-        """A parameter's value in the file."""
-        return tensor_of(self.graph.value(node.input(position)))
-
-    def holding(self, module: Any, held: Mapping[str, tuple[NodeView, int]]) -> Any:
-        """A module whose tensors have their names in the file, and which shares the weights that the file shares.
-
-        What is stored once because its values are equal, and is no layer's weight, is a parameter of each reader.
-        """
-        for mine, (node, position) in held.items():
-            name = node.input(position)
-            use = use_of(self.graph, node, position, self.behind.get(node.outputs[0], Use.FIXED))
-            if use is Use.WEIGHT and self.owners.get(name) is Use.WEIGHT:
-                setattr(module, mine, self.tied[name])
-            elif name in self.owners:
-                name = self.fresh(f"{name}/{node.name}")
-            self.owners[name] = use
-            module.names[mine] = name
-            if use is Use.WEIGHT:
-                self.tied[name] = getattr(module, mine)
-            self.operands[node.index, position] = name
-        return module
-
-    def fresh(self, name: str) -> str:
-        """A name that no tensor has."""
-        while name in self.owners or name in self.graph.tensors:
-            name += "~"
-        return name
-
     # Layers.
 
     def weighs(self, node: NodeView) -> bool:
@@ -188,18 +150,18 @@ class _Reader:
         """Add a layer, with what repeats its output, and the normalisation directly behind it."""
         at = 0 if node.op == "MatMul" and node.inputs[0] in self.graph.constants else 1
         x, weight = node.inputs[1 - at], node.inputs[at]
-        held: dict[str, tuple[NodeView, int]] = {}
+        held: dict[str, Operand] = {}
         latent = self.latent(weight)
         value = bias = None
-        if self.trained(node, at):
+        if self.parameters.trained(node, at):
             held["weight"] = (node, at)
         elif latent is not None:
             held["weight"] = (latent.reader, 0)
         if held:
-            value = self.parameter(*held["weight"])
-        if self.trained(node, 2):
-            bias, held["bias"] = self.parameter(node, 2), (node, 2)
-        layer: Layer = self.holding(_layer(node, value, bias, left=at == 0), held)
+            value = self.parameters.value(*held["weight"])
+        if self.parameters.trained(node, 2):
+            bias, held["bias"] = self.parameters.value(node, 2), (node, 2)
+        layer: Layer = self.parameters.held(_layer(node, value, bias, left=at == 0), held)
         if latent is not None:
             layer.binarise = WeightSign(self.weights, up=latent.up)
         elif value is not None and are_signs(self.graph.value(weight)):
@@ -212,7 +174,7 @@ class _Reader:
         """The binarisation that makes binary weights of latent ones that are stored."""
         maker = self.graph.maker.get(weight)
         found = None if maker is None else binarised(self.graph, maker)
-        return found if found is not None and self.trained(found.reader, 0) else None
+        return found if found is not None and self.parameters.trained(found.reader, 0) else None
 
     def behind_layer(self, node: NodeView, layer: Layer) -> str:
         """Let a layer take over the nodes behind it that repeat its output and normalise it; returns what they make."""
@@ -255,13 +217,13 @@ class _Reader:
         operands = [self.factor(scale, x), self.factor(offset, scale.outputs[0])]
         if None in operands:
             return None
-        values = [self.parameter(*each) for each in operands if each is not None]
+        values = [self.parameters.value(*each) for each in operands if each is not None]
         channels, times = values[0].numel(), 1 if layer is None else layer.times
         with torch.no_grad():
             variance = torch.ones(channels) if layer is None else _fan_in_variance(layer)
         if values[1].numel() != channels or len(variance) * times != channels:
             return None
-        names = [self.own(each) for each in operands if each is not None]
+        names = [self.parameters.claimed(each) for each in operands if each is not None]
         made = FoldedNorm(
             values[0].reshape(-1),
             values[1].reshape(-1),
@@ -275,24 +237,15 @@ class _Reader:
         """The normalisation that begins with a node, where nothing in front of it normalises already."""
         for position, name in enumerate(node.inputs):
             maker = self.graph.maker.get(name)
-            if not self.trained(node, position) and (maker is None or maker.op != "BatchNormalization"):
+            if not self.parameters.trained(node, position) and (maker is None or maker.op != "BatchNormalization"):
                 return self.folded(name)
         return None
 
-    def own(self, operand: tuple[NodeView, int]) -> str:
-        """The name of an operand's tensor, which no other operand shares."""
-        node, position = operand
-        name = node.input(position)
-        name = self.fresh(f"{name}/{node.name}") if name in self.owners else name
-        self.owners[name] = Use.FACTOR
-        self.operands[node.index, position] = name
-        return name
-
-    def factor(self, node: NodeView, x: str) -> tuple[NodeView, int] | None:
+    def factor(self, node: NodeView, x: str) -> Operand | None:
         """The operand of arithmetic that is a parameter with a number for each channel of x, along axis 1."""
         rank = self.ranks.get(x, 0)
         for position, name in enumerate(node.inputs):
-            if name != x and self.trained(node, position):
+            if name != x and self.parameters.trained(node, position):
                 shape = self.graph.value(name).shape
                 padded = (1,) * (rank - len(shape)) + tuple(shape)
                 if len(padded) == rank and all(size == 1 for axis, size in enumerate(padded) if axis != 1):
@@ -309,25 +262,25 @@ class _Reader:
     def norm(self, node: NodeView) -> BatchNorm:
         """A BatchNormalization as it is."""
         _see_inference(node)
-        scale, bias, mean, variance = (self.parameter(node, at) for at in range(1, 5))
+        scale, bias, mean, variance = (self.parameters.value(node, at) for at in range(1, 5))
         module = BatchNorm(len(scale), *_settings(node))
         _fill(module, weight=scale, bias=bias, running_mean=mean, running_var=variance)
         places = {"weight": 1, "bias": 2, "running_mean": 3, "running_var": 4}
-        made: BatchNorm = self.holding(module, {mine: (node, at) for mine, at in places.items()})
+        made: BatchNorm = self.parameters.held(module, {mine: (node, at) for mine, at in places.items()})
         return made
 
     def kept(self, node: NodeView, times: int) -> KeptNorm | None:
         """A wide BatchNormalization of a repeated map; None where its statistics differ between the copies."""
         _see_inference(node)
-        scale, bias, mean, variance = (self.parameter(node, at) for at in range(1, 5))
+        scale, bias, mean, variance = (self.parameters.value(node, at) for at in range(1, 5))
         narrow = len(scale) // times
         if len(scale) % times or any(not torch.equal(each, each[:narrow].repeat(times)) for each in (mean, variance)):
             return None
         module = KeptNorm(len(scale), times, *_settings(node))
         _fill(module, weight=scale, bias=bias)
         _fill(module.statistics, running_mean=mean[:narrow], running_var=variance[:narrow])
-        self.holding(module.statistics, {"running_mean": (node, 3), "running_var": (node, 4)})
-        made: KeptNorm = self.holding(module, {"weight": (node, 1), "bias": (node, 2)})
+        self.parameters.held(module.statistics, {"running_mean": (node, 3), "running_var": (node, 4)})
+        made: KeptNorm = self.parameters.held(module, {"weight": (node, 1), "bias": (node, 2)})
         return made
 
     # All else.
@@ -337,20 +290,24 @@ class _Reader:
         if node.op not in OPERATORS:
             raise Unsupported("there is no torch form of it")
         static = tuple(
-            self.graph.value(name) if name and name not in self.varying and not self.trained(node, at) else None
+            self.graph.value(name)
+            if name and name not in self.varying and not self.parameters.trained(node, at)
+            else None
             for at, name in enumerate(node.inputs)
         )
         reading = OPERATORS[node.op](Site(node, static, self.graph.opset))
-        inputs = []
-        for at in reading.positions:
-            name = node.inputs[at]
-            if self.trained(node, at):
-                held = self.holding(Stored(self.parameter(node, at)), {"value": (node, at)})
-                name = f"{node.name}/{name}"
-                self.varying.add(name)
-                self.modules.append((Step(name, (), (name,)), held))
-            inputs.append(name)
-        self.add(node, Operator(node.op, reading.run), inputs)
+        self.add(node, Operator(node.op, reading.run), [self.operand(node, at) for at in reading.positions])
+
+    def operand(self, node: NodeView, position: int) -> str:
+        """The name of what a node reads; a parameter is a module of its own."""
+        name = node.inputs[position]
+        if not self.parameters.trained(node, position):
+            return name
+        held = self.parameters.held(Stored(self.parameters.value(node, position)), {"value": (node, position)})
+        own = f"{node.name}/{name}"
+        self.varying.add(own)
+        self.modules.append((Step(own, (), (own,)), held))
+        return own
 
 
 class Operator(nn.Module):
@@ -365,13 +322,6 @@ class Operator(nn.Module):
 
     def _get_name(self) -> str:
         return self.op
-
-
-def tensor_of(values: Array) -> Tensor:
-    """A torch tensor with an array's values and dtype."""
-    if values.dtype.name == "bfloat16":
-        return torch.from_numpy(values.astype(np.float32)).to(torch.bfloat16)
-    return torch.from_numpy(np.array(values, order="C"))
 
 
 def _layer(node: NodeView, weight: Tensor | None, bias: Tensor | None, *, left: bool) -> Layer:
