@@ -20,9 +20,11 @@ from reptran_compiler import compile_model
 from reptran_compiler.costs import count
 from reptran_compiler.errors import BadInput
 from reptran_compiler.gate import verify_pair
-from reptran_compiler.training import Network, agreement, escape, to_onnx, to_torch, unescape
+from reptran_compiler.training import Network, WeightSign, agreement, escape, to_onnx, to_torch, unescape
 from reptran_compiler.training.layers import Conv
 from reptran_compiler.training.norms import BatchNorm, FoldedNorm, FusedNorm, KeptNorm, Statistics
+from reptran_compiler.training.reading import _Reader
+from reptran_compiler.verification.protograph import ProtoGraph
 from tests.small_networks import custom_operator, if_node, local_function, network
 from tests.tiny_networks import Net, joined, plain
 
@@ -252,3 +254,19 @@ def test_metadata_of_an_original_stays() -> None:
     assert {entry.key: entry.value for entry in written.metadata_props} == {"author": "someone"}
     assert json.dumps([value.name for value in written.graph.input]) == '["input"]'
     assert numpy_helper.to_array(written.graph.initializer[0]).size
+
+
+def test_weights_that_a_formula_makes_are_trained_through() -> None:
+    """Not as the canonical form has them: their Sign is one of weights all the same, and what it reads a parameter."""
+    net_ = Net()
+    x = net_.real_conv("input", "stem", (8, 3, 3), pads=[1] * 4)
+    signs = net_.add("Sign", [net_.store("latent", net_.normal(8, 8, 3, 3))], "signs")
+    weight = net_.add("Mul", [signs, net_.store("scale", net_.normal(8, 1, 1, 1))], "weight")
+    y = net_.add("Conv", [net_.sign(x, "sign"), weight], "conv", pads=[1] * 4)
+    model = net_.head(y, 8)
+    net = _Reader(ProtoGraph(model), "polynomial", "clip").network()
+    assert isinstance(net.module("signs"), WeightSign)
+    assert agreement(net, model).worst < LIMIT
+    net.train()(torch.randn(4, 3, 8, 8)).square().sum().backward()
+    assert all(each.grad is not None and each.grad.abs().sum() > 0 for each in net.parameters())
+    assert agreement(_shaken(net), to_onnx(net)).worst < LIMIT

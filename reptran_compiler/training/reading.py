@@ -161,7 +161,7 @@ class _Reader:
             value = self.parameters.value(*held["weight"])
         if self.parameters.trained(node, 2):
             bias, held["bias"] = self.parameters.value(node, 2), (node, 2)
-        layer: Layer = self.parameters.held(_layer(node, value, bias, left=at == 0), held)
+        layer: Layer = self.parameters.held(_layer(node, value, bias, self.extents(weight), left=at == 0), held)
         if latent is not None:
             layer.binarise = WeightSign(self.weights, up=latent.up)
         elif value is not None and are_signs(self.graph.value(weight)):
@@ -169,6 +169,10 @@ class _Reader:
         given = [] if value is not None else [weight]
         given += [node.inputs[2]] if node.input(2) and bias is None else []
         self.add(node, layer, [x, *given], [self.behind_layer(node, layer)])
+
+    def extents(self, weight: str) -> tuple[int, ...] | None:
+        """The size of a kernel; None where its weights depend on the graph's inputs."""
+        return tuple(self.graph.value(weight).shape[2:]) if weight in self.graph.constants else None
 
     def latent(self, weight: str) -> Binarisation | None:
         """The binarisation that makes binary weights of latent ones that are stored."""
@@ -324,14 +328,16 @@ class Operator(nn.Module):
         return self.op
 
 
-def _layer(node: NodeView, weight: Tensor | None, bias: Tensor | None, *, left: bool) -> Layer:
+def _layer(
+    node: NodeView, weight: Tensor | None, bias: Tensor | None, extents: tuple[int, ...] | None, *, left: bool
+) -> Layer:
     if node.op != "Conv":
         turned = bool(node.attribute("transB", 0))
         if node.attribute("transA", 0):
             raise Unsupported("its map is transposed")
         how = Product(turned, left, float(node.attribute("alpha", 1.0)), float(node.attribute("beta", 1.0)))
         return Linear(weight, bias, how)
-    kernel = node.attribute("kernel_shape") or (None if weight is None else weight.shape[2:])
+    kernel = node.attribute("kernel_shape") or extents
     if kernel is None:
         raise Unsupported("its weights are computed, and it does not say the size of its kernel")
     rank = len(kernel)
