@@ -20,6 +20,7 @@ class Budget:
         width: channels of the networks' stems.
         epochs, batch, rate: of the recipe: Adam, the rate falling as a cosine, binary weights from the beginning.
         images: how many of the training images are used, the first ones.
+        padding: zeros on each side of an image before it is cropped to its size at random.
         calibrated: how many of those normalisations are measured on, before the training and behind it.
         magnitude: the root mean square of latent weights when the training begins (`rescale`); 0 leaves them.
         spread: how far the copies of a map are shifted against each other when the training begins (`spread`).
@@ -31,6 +32,7 @@ class Budget:
     batch: int = 100
     rate: float = 2e-3
     images: int = 60_000
+    padding: int = 2
     calibrated: int = 1_000
     magnitude: float = 0.03
     spread: float = 0.5
