@@ -18,7 +18,7 @@ from benchmarks.fashion.report import gain, table  # noqa: E402
 from benchmarks.fashion.settings import Budget, Result, Setting, settings_of  # noqa: E402
 from reptran_compiler import compile_model  # noqa: E402
 from reptran_compiler.errors import BadInput  # noqa: E402
-from reptran_compiler.training import agreement, rescale, settle, spread, to_onnx, to_torch  # noqa: E402
+from reptran_compiler.training import agreement, calibrate, rescale, settle, spread, to_onnx, to_torch  # noqa: E402
 from reptran_compiler.training.data import Augmentation, Dataset, Normalisation, Stored  # noqa: E402
 from reptran_compiler.training.layers import Arithmetic, Layer  # noqa: E402
 from reptran_compiler.training.norms import RepNorm  # noqa: E402
@@ -100,6 +100,29 @@ def test_statistics_of_a_trained_network_are_those_of_the_images() -> None:
     norms = [each for each in read.modules() if isinstance(each, torch.nn.modules.batchnorm._BatchNorm)]
     assert {round(each.momentum or 0, 6) for each in norms} == {0.1}
     assert torch.allclose(in_evaluation, read.train()(images), rtol=0.05, atol=0.05)
+
+
+def test_a_network_is_calibrated_as_a_compiled_one_once() -> None:
+    """Calibrated again, or trained, it computes what it did: its channels are not the original's any more."""
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.randn((30, 1, 28, 28), generator=generator), torch.arange(30) % 10
+    model = compile_model(original("recu", 4, 0), 2, verify=False).model
+    read = to_torch(model)
+    before = read.eval()(images)
+    calibrate(read, [images])
+    once = read(images)
+    assert not torch.allclose(before, once, rtol=0.1, atol=0.1)
+    calibrate(read, [images])
+    assert torch.allclose(once, read(images), rtol=1e-3, atol=1e-3)
+    optimiser = torch.optim.Adam(read.parameters(), 0.01)
+    torch.nn.functional.cross_entropy(read.train()(images), labels).backward()
+    optimiser.step()
+    resumed = to_torch(model)
+    resumed.load_state_dict(read.state_dict())
+    trained = read.eval()(images)
+    for each in (read, resumed):
+        calibrate(each, [images])
+        assert torch.allclose(trained, each(images), rtol=1e-3, atol=1e-3)
 
 
 def test_a_seed_gives_the_same_network() -> None:
