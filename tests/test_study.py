@@ -18,11 +18,13 @@ from benchmarks.fashion.report import gain, table  # noqa: E402
 from benchmarks.fashion.settings import Budget, Result, Setting, settings_of  # noqa: E402
 from reptran_compiler import compile_model  # noqa: E402
 from reptran_compiler.errors import BadInput  # noqa: E402
+from reptran_compiler.gate import verify_pair  # noqa: E402
 from reptran_compiler.training import agreement, calibrate, rescale, settle, spread, to_onnx, to_torch  # noqa: E402
 from reptran_compiler.training.data import Augmentation, Dataset, Normalisation, Stored  # noqa: E402
 from reptran_compiler.training.layers import Arithmetic, Layer  # noqa: E402
 from reptran_compiler.training.norms import RepNorm  # noqa: E402
 
+FILES = Path(__file__).parent.parent / "models" / "files"
 BUDGET = Budget(width=4, epochs=1, batch=20, images=200, calibrated=50)
 
 
@@ -133,7 +135,8 @@ def test_a_run_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """An original, its Rep network, and one of the trained original; what is finished is not run again."""
     torch.set_num_threads(1)
     settings = settings_of(["recu"], [2], seeds=1, trained=1)
-    assert settings == [Setting("recu", 1, 0), Setting("recu", 2, 0), Setting("recu", 2, 0, trained=True)]
+    names = ["recu-beta1-seed0", "recu-beta2-seed0", "recu-beta1-seed0-trained", "recu-beta2-seed0-trained"]
+    assert [str(each) for each in settings] == names
     results = [runs.perform(each, BUDGET, data(), tmp_path) for each in settings]
     for setting, result in zip(settings, results, strict=True):
         assert result.setting == setting and len(result.curve) == 1
@@ -144,7 +147,7 @@ def test_a_run_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(BadInput, match="made with epochs 1, not 2: name another folder"):
         runs.perform(settings[0], replace(BUDGET, epochs=2), data(), tmp_path)
     text = table(results, 9, BUDGET, "python -m benchmarks.fashion")
-    assert "3 of 9 runs are finished" in text and text.count("| recu | Rep, beta 2 | 1 |") == 2
+    assert "4 of 9 runs are finished" in text and text.count("| recu | Rep, beta 2 | 1 |") == 2
 
 
 def test_means_and_spreads() -> None:
@@ -174,3 +177,23 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert command.main(["--networks", "recu", *sizes, *places, *outputs]) == 0
     assert "| recu | original | 1 |" in (tmp_path / "out.md").read_text()
     assert (tmp_path / "out.svg").exists() and "1/1 recu-beta1-seed0" in capsys.readouterr().err
+
+
+def test_the_pair_is_a_pair() -> None:
+    """The trained original and the Rep network that was trained from it, as they are kept."""
+    assert verify_pair(FILES / "fashion-recu.onnx", FILES / "fashion-recu-rep.onnx", 2, retrained=True).passed
+
+
+@pytest.mark.skipif(not command.DATA.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_the_accuracies_of_the_pair() -> None:
+    """As trained, right after compiling, after calibration, and after training, on the 10,000 test images."""
+    budget = Budget(images=1000)
+    shown = runs.images(command.DATA, budget)
+    before = onnx.load(str(FILES / "fashion-recu.onnx"))
+    compiled = compile_model(before, 2, verify=False).model
+    read = to_torch(compiled)
+    batch = shown.normalisation(shown.train.take(np.arange(1000), None))
+    calibrate(read, [torch.from_numpy(batch)])
+    files = [before, compiled, to_onnx(read), onnx.load(str(FILES / "fashion-recu-rep.onnx"))]
+    found = [runs.accuracy(each, shown) for each in files]
+    assert found == pytest.approx([0.7534, 0.1511, 0.1332, 0.7783], abs=2e-3)

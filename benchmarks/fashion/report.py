@@ -56,7 +56,7 @@ def table(results: Sequence[Result], wanted: int, budget: Budget, command: str) 
         minutes = statistics.mean(each.seconds for each in found) / 60
         cells = [
             network,
-            "original" if beta == 1 else f"Rep, beta {beta}",
+            _form(beta),
             str(len(found)),
             f"{found[0].parameters:,}",
             f"{found[0].macs:,}",
@@ -70,7 +70,8 @@ def table(results: Sequence[Result], wanted: int, budget: Budget, command: str) 
         "## Compiled from a trained original",
         "",
         "The path of who has a trained original: as compiled, after statistics were measured on",
-        f"{budget.calibrated:,} training images, and after training as above. The original's training comes before.",
+        f"{budget.calibrated:,} training images, and after training as above. The original's training comes before; in",
+        "the row *original* it is trained again, so that all rows have had the same. *gain*: to that of before.",
         "",
         "| network | form | runs | original | as compiled | calibrated | trained | gain |",
         f"|{'---|' * 8}",
@@ -78,10 +79,14 @@ def table(results: Sequence[Result], wanted: int, budget: Budget, command: str) 
     for network, beta, found in _rows(results, trained=True):
         seeds = {each.setting.seed for each in found}
         originals = [each for each in _chosen(results, network, 1, trained=False) if each.setting.seed in seeds]
-        cells = [network, f"Rep, beta {beta}", str(len(found)), percent([each.accuracy for each in originals])]
+        cells = [network, _form(beta), str(len(found)), percent([each.accuracy for each in originals])]
         cells += [percent([getattr(each, name) for each in found]) for name in ("begun", "calibrated", "accuracy")]
         lines.append(f"| {' | '.join([*cells, gain(found, originals)])} |")
     return "\n".join([*lines, ""])
+
+
+def _form(beta: int) -> str:
+    return "original" if beta == 1 else f"Rep, beta {beta}"
 
 
 def _chosen(results: Sequence[Result], network: str, beta: int, trained: bool) -> list[Result]:

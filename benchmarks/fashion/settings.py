@@ -123,12 +123,12 @@ def settings_of(networks: Sequence[str], betas: Sequence[int], seeds: int, train
     Args:
         networks, betas: of which each combination is run; originals always are.
         seeds: how many.
-        trained: of how many seeds Rep networks are compiled from the trained original, too.
+        trained: of how many seeds Rep networks are compiled from the trained original, too, and that is trained again.
     """
     reps = [beta for beta in betas if beta > 1]
     made = []
     for seed in range(seeds):
         for network in networks:
             made += [Setting(network, beta, seed) for beta in (1, *reps)]
-            made += [Setting(network, beta, seed, trained=True) for beta in reps if seed < trained]
+            made += [Setting(network, beta, seed, trained=True) for beta in (1, *reps) if seed < trained]
     return made
