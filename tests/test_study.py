@@ -104,6 +104,22 @@ def test_statistics_of_a_trained_network_are_those_of_the_images() -> None:
     assert torch.allclose(in_evaluation, read.train()(images), rtol=0.05, atol=0.05)
 
 
+def test_rep_networks_begin_as_their_originals_do() -> None:
+    """With statistics of data in the original, what is folded gives maps of its size; with none, of the signs' sums."""
+    images = torch.randn((50, 1, 28, 28), generator=torch.Generator().manual_seed(0))
+
+    def sizes(source: onnx.ModelProto) -> list[float]:
+        read = to_torch(compile_model(source, 2, verify=False))
+        calibrate(read, [images])
+        norms = [each for each in read.modules() if isinstance(each, RepNorm) and each.times == 4]
+        return [float(each.weight.detach().abs().mean()) for each in norms]
+
+    begun = original("recu", 4, 0)
+    read = to_torch(begun)
+    calibrate(read, [images])
+    assert min(sizes(begun)) > 3 and 0.5 < min(sizes(to_onnx(read))) < max(sizes(to_onnx(read))) < 2
+
+
 def test_a_network_is_calibrated_as_a_compiled_one_once() -> None:
     """Calibrated again, or trained, it computes what it did: its channels are not the original's any more."""
     generator = torch.Generator().manual_seed(0)
