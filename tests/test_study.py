@@ -18,11 +18,13 @@ from benchmarks.fashion.report import gain, table  # noqa: E402
 from benchmarks.fashion.settings import Budget, Result, Setting, settings_of  # noqa: E402
 from reptran_compiler import compile_model  # noqa: E402
 from reptran_compiler.errors import BadInput  # noqa: E402
-from reptran_compiler.training import agreement, rescale, settle, spread, to_onnx, to_torch  # noqa: E402
+from reptran_compiler.gate import verify_pair  # noqa: E402
+from reptran_compiler.training import agreement, calibrate, rescale, settle, spread, to_onnx, to_torch  # noqa: E402
 from reptran_compiler.training.data import Augmentation, Dataset, Normalisation, Stored  # noqa: E402
 from reptran_compiler.training.layers import Arithmetic, Layer  # noqa: E402
 from reptran_compiler.training.norms import RepNorm  # noqa: E402
 
+FILES = Path(__file__).parent.parent / "models" / "files"
 BUDGET = Budget(width=4, epochs=1, batch=20, images=200, calibrated=50)
 
 
@@ -102,6 +104,45 @@ def test_statistics_of_a_trained_network_are_those_of_the_images() -> None:
     assert torch.allclose(in_evaluation, read.train()(images), rtol=0.05, atol=0.05)
 
 
+def test_rep_networks_begin_as_their_originals_do() -> None:
+    """With statistics of data in the original, what is folded gives maps of its size; with none, of the signs' sums."""
+    images = torch.randn((50, 1, 28, 28), generator=torch.Generator().manual_seed(0))
+
+    def sizes(source: onnx.ModelProto) -> list[float]:
+        read = to_torch(compile_model(source, 2, verify=False))
+        calibrate(read, [images])
+        norms = [each for each in read.modules() if isinstance(each, RepNorm) and each.times == 4]
+        return [float(each.weight.detach().abs().mean()) for each in norms]
+
+    begun = original("recu", 4, 0)
+    read = to_torch(begun)
+    calibrate(read, [images])
+    assert min(sizes(begun)) > 3 and 0.5 < min(sizes(to_onnx(read))) < max(sizes(to_onnx(read))) < 2
+
+
+def test_a_network_is_calibrated_as_a_compiled_one_once() -> None:
+    """Calibrated again, or trained, it computes what it did: its channels are not the original's any more."""
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.randn((30, 1, 28, 28), generator=generator), torch.arange(30) % 10
+    model = compile_model(original("recu", 4, 0), 2, verify=False).model
+    read = to_torch(model)
+    before = read.eval()(images)
+    calibrate(read, [images])
+    once = read(images)
+    assert not torch.allclose(before, once, rtol=0.1, atol=0.1)
+    calibrate(read, [images])
+    assert torch.allclose(once, read(images), rtol=1e-3, atol=1e-3)
+    optimiser = torch.optim.Adam(read.parameters(), 0.01)
+    torch.nn.functional.cross_entropy(read.train()(images), labels).backward()
+    optimiser.step()
+    resumed = to_torch(model)
+    resumed.load_state_dict(read.state_dict())
+    trained = read.eval()(images)
+    for each in (read, resumed):
+        calibrate(each, [images])
+        assert torch.allclose(trained, each(images), rtol=1e-3, atol=1e-3)
+
+
 def test_a_seed_gives_the_same_network() -> None:
     assert original("recu", 4, 1) == original("recu", 4, 1) != original("recu", 4, 2)
 
@@ -110,7 +151,8 @@ def test_a_run_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """An original, its Rep network, and one of the trained original; what is finished is not run again."""
     torch.set_num_threads(1)
     settings = settings_of(["recu"], [2], seeds=1, trained=1)
-    assert settings == [Setting("recu", 1, 0), Setting("recu", 2, 0), Setting("recu", 2, 0, trained=True)]
+    names = ["recu-beta1-seed0", "recu-beta2-seed0", "recu-beta1-seed0-trained", "recu-beta2-seed0-trained"]
+    assert [str(each) for each in settings] == names
     results = [runs.perform(each, BUDGET, data(), tmp_path) for each in settings]
     for setting, result in zip(settings, results, strict=True):
         assert result.setting == setting and len(result.curve) == 1
@@ -121,7 +163,7 @@ def test_a_run_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(BadInput, match="made with epochs 1, not 2: name another folder"):
         runs.perform(settings[0], replace(BUDGET, epochs=2), data(), tmp_path)
     text = table(results, 9, BUDGET, "python -m benchmarks.fashion")
-    assert "3 of 9 runs are finished" in text and text.count("| recu | Rep, beta 2 | 1 |") == 2
+    assert "4 of 9 runs are finished" in text and text.count("| recu | Rep, beta 2 | 1 |") == 2
 
 
 def test_means_and_spreads() -> None:
@@ -151,3 +193,23 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert command.main(["--networks", "recu", *sizes, *places, *outputs]) == 0
     assert "| recu | original | 1 |" in (tmp_path / "out.md").read_text()
     assert (tmp_path / "out.svg").exists() and "1/1 recu-beta1-seed0" in capsys.readouterr().err
+
+
+def test_the_pair_is_a_pair() -> None:
+    """The trained original and the Rep network that was trained from it, as they are kept."""
+    assert verify_pair(FILES / "fashion-recu.onnx", FILES / "fashion-recu-rep.onnx", 2, retrained=True).passed
+
+
+@pytest.mark.skipif(not command.DATA.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_the_accuracies_of_the_pair() -> None:
+    """As trained, right after compiling, after calibration, and after training, on the 10,000 test images."""
+    budget = Budget(images=1000)
+    shown = runs.images(command.DATA, budget)
+    before = onnx.load(str(FILES / "fashion-recu.onnx"))
+    compiled = compile_model(before, 2, verify=False).model
+    read = to_torch(compiled)
+    batch = shown.normalisation(shown.train.take(np.arange(1000), None))
+    calibrate(read, [torch.from_numpy(batch)])
+    files = [before, compiled, to_onnx(read), onnx.load(str(FILES / "fashion-recu-rep.onnx"))]
+    found = [runs.accuracy(each, shown) for each in files]
+    assert found == pytest.approx([0.7534, 0.1511, 0.1332, 0.7783], abs=2e-3)

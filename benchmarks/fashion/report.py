@@ -37,6 +37,10 @@ def table(results: Sequence[Result], wanted: int, budget: Budget, command: str) 
     lines += [
         f"{len(results)} of {wanted} runs are finished. Every run: {budget.epochs} epochs of {budget.images:,} images",
         f"in batches of {budget.batch}, Adam, rate {budget.rate:g} falling as a cosine, width {budget.width}.",
+        f"Images are cropped with padding {budget.padding}. Latent weights begin with a root mean square of",
+        f"{budget.magnitude:g} (`rescale`), the copies of a map up to ±{budget.spread:g} apart (`spread`); at the end",
+        f"statistics are measured on {budget.calibrated:,} training images (`settle`).",
+        "",
         "Accuracy: per cent of the 10,000 test images, by onnxruntime on the ONNX file; mean ± standard deviation over",
         "seeds. Every Rep network passed `reptran-verify --retrained`.",
         "",
@@ -52,7 +56,7 @@ def table(results: Sequence[Result], wanted: int, budget: Budget, command: str) 
         minutes = statistics.mean(each.seconds for each in found) / 60
         cells = [
             network,
-            "original" if beta == 1 else f"Rep, beta {beta}",
+            _form(beta),
             str(len(found)),
             f"{found[0].parameters:,}",
             f"{found[0].macs:,}",
@@ -65,8 +69,9 @@ def table(results: Sequence[Result], wanted: int, budget: Budget, command: str) 
         "",
         "## Compiled from a trained original",
         "",
-        "The path of who has a trained original: as compiled, after the statistics of normalisation were measured on",
-        f"{budget.calibrated} training images, and after training as above (the original's own training comes on top).",
+        "The path of who has a trained original: as compiled, after statistics were measured on",
+        f"{budget.calibrated:,} training images, and after training as above. The original's training comes before; in",
+        "the row *original* it is trained again, so that all rows have had the same. *gain*: to that of before.",
         "",
         "| network | form | runs | original | as compiled | calibrated | trained | gain |",
         f"|{'---|' * 8}",
@@ -74,10 +79,14 @@ def table(results: Sequence[Result], wanted: int, budget: Budget, command: str) 
     for network, beta, found in _rows(results, trained=True):
         seeds = {each.setting.seed for each in found}
         originals = [each for each in _chosen(results, network, 1, trained=False) if each.setting.seed in seeds]
-        cells = [network, f"Rep, beta {beta}", str(len(found)), percent([each.accuracy for each in originals])]
+        cells = [network, _form(beta), str(len(found)), percent([each.accuracy for each in originals])]
         cells += [percent([getattr(each, name) for each in found]) for name in ("begun", "calibrated", "accuracy")]
         lines.append(f"| {' | '.join([*cells, gain(found, originals)])} |")
     return "\n".join([*lines, ""])
+
+
+def _form(beta: int) -> str:
+    return "original" if beta == 1 else f"Rep, beta {beta}"
 
 
 def _chosen(results: Sequence[Result], network: str, beta: int, trained: bool) -> list[Result]:

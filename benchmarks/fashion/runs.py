@@ -21,7 +21,7 @@ from reptran_compiler.model.writing import write_model
 from reptran_compiler.runtime import Level, Session
 from reptran_compiler.training import calibrate, rescale, settle, spread, to_onnx, to_torch
 from reptran_compiler.training.curve import Observer
-from reptran_compiler.training.data import Dataset, Examples, Stored, evaluation_batches, read_dataset
+from reptran_compiler.training.data import Augmentation, Dataset, Examples, Stored, evaluation_batches, read_dataset
 from reptran_compiler.training.processes import Processes
 from reptran_compiler.training.trainer import train
 
@@ -29,7 +29,8 @@ from reptran_compiler.training.trainer import train
 def images(folder: Path, budget: Budget) -> Dataset:
     """The data set with as many training images as are used."""
     data = read_dataset(folder)
-    return replace(data, train=_first(data.train, budget.images))
+    used = replace(_first(data.train, budget.images), augmentation=Augmentation(budget.padding, flip=False))
+    return replace(data, train=used)
 
 
 def _first(examples: Examples, count: int) -> Stored:

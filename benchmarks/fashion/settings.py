@@ -20,6 +20,7 @@ class Budget:
         width: channels of the networks' stems.
         epochs, batch, rate: of the recipe: Adam, the rate falling as a cosine, binary weights from the beginning.
         images: how many of the training images are used, the first ones.
+        padding: zeros on each side of an image before it is cropped to its size at random.
         calibrated: how many of those normalisations are measured on, before the training and behind it.
         magnitude: the root mean square of latent weights when the training begins (`rescale`); 0 leaves them.
         spread: how far the copies of a map are shifted against each other when the training begins (`spread`).
@@ -31,6 +32,7 @@ class Budget:
     batch: int = 100
     rate: float = 2e-3
     images: int = 60_000
+    padding: int = 2
     calibrated: int = 1_000
     magnitude: float = 0.03
     spread: float = 0.5
@@ -121,12 +123,12 @@ def settings_of(networks: Sequence[str], betas: Sequence[int], seeds: int, train
     Args:
         networks, betas: of which each combination is run; originals always are.
         seeds: how many.
-        trained: of how many seeds Rep networks are compiled from the trained original, too.
+        trained: of how many seeds Rep networks are compiled from the trained original, too, and that is trained again.
     """
     reps = [beta for beta in betas if beta > 1]
     made = []
     for seed in range(seeds):
         for network in networks:
             made += [Setting(network, beta, seed) for beta in (1, *reps)]
-            made += [Setting(network, beta, seed, trained=True) for beta in reps if seed < trained]
+            made += [Setting(network, beta, seed, trained=True) for beta in (1, *reps) if seed < trained]
     return made

@@ -58,8 +58,10 @@ def _cut(x: Tensor, axis: int, parts: int) -> Tensor:
 def blocks_of(network: Network) -> dict[str, Blocks]:
     """The layers of a network that are RepConvs as they were compiled, by node name.
 
-    There are none in a network that was not compiled, nor in one that was trained since.
+    There are none in a network that was not compiled, nor in one that was trained or calibrated since.
     """
+    if not network.as_read:
+        return {}
     model = network.blueprint.model
     beta = provenance.recorded_beta(model)
     entries = {entry.key: entry.value for entry in model.metadata_props}

@@ -34,8 +34,8 @@ def calibrate(network: Network, batches: Sequence[Sequence[Tensor] | Tensor], pr
     one that was folded, the file has a scale and an offset alone, which fit the original's channel.  What that channel
     would be on the same input is computed from the RepConv's own weights (the rows that are summed over the copies,
     each by itself: THEORY section 2), and the normalisation gets the affine by which its output has the mean and the
-    variance that scale and offset give to that channel.  Where a network was trained since it was compiled, or is no
-    Rep network, it computes that already: only statistics are measured, and the outputs stay.
+    variance that scale and offset give to that channel.  Where a network was trained or calibrated since it was
+    compiled, or is no Rep network, it computes that already: only statistics are measured, and the outputs stay.
 
     All batches run through a module before the next one does, so that they have to fit into memory, with the maps that
     are read later.
@@ -55,7 +55,9 @@ def calibrate(network: Network, batches: Sequence[Sequence[Tensor] | Tensor], pr
         raise ValueError("there are no images to measure on")
     network.eval()
     with torch.no_grad():
-        return _Calibration(network, batches).run(progress)
+        measured = _Calibration(network, batches).run(progress)
+    network.as_read = False
+    return measured
 
 
 class _Calibration:

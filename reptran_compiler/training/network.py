@@ -62,6 +62,8 @@ class Network(nn.Module):
         inputs, outputs: the names of the graph's inputs and outputs.
         nodes: the modules.
         blueprint: what it was read from; `to_onnx` writes with its help.
+        as_read: whether its parameters are still those of the blueprint; not once it ran in training mode, was
+            calibrated, or was given a state.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Network(nn.Module):
         self.steps = tuple(step for step, _ in modules)
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.blueprint = blueprint
+        self.as_read = True
         self.nodes = nn.Module()
         for step, module in modules:
             self.nodes.add_module(escape(step.name), module)
@@ -116,6 +119,7 @@ class Network(nn.Module):
         """
         if len(inputs) != len(self.inputs):
             raise ValueError(f"{len(inputs)} inputs for {', '.join(self.inputs)}")
+        self.as_read = self.as_read and not self.training
         values: dict[str, Any] = dict(zip(self.inputs, inputs, strict=True))
         for place in range(len(self.steps)):
             self.run_step(place, values)
@@ -177,6 +181,7 @@ def _to_onnx_names(network: nn.Module, state: dict[str, Any], prefix: str, _: An
 def _from_onnx_names(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Rename the keys of a state that is to be loaded."""
     assert isinstance(network, Network)
+    network.as_read = False
     names = network.onnx_names()
     known = {prefix + name: state.pop(prefix + name) for name in set(names.values()) if prefix + name in state}
     state.update((prefix + mine, known[prefix + name]) for mine, name in names.items() if prefix + name in known)
