@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -114,17 +114,7 @@ REACTNET = Recipe(
 
 #: AdamBNN on ImageNet (arXiv 2106.11309): step1/run.sh and step2/run.sh of github.com/liuzechun/AdamBNN; else as
 #: `REACTNET`.
-ADAMBNN = Recipe(
-    name="adambnn",
-    steps=_two_steps(5e-6),
-    optimiser="adam",
-    rate=1.25e-3,
-    schedule="linear",
-    warmup=0,
-    epochs=256,
-    batch=256,
-    smoothing=0.1,
-)
+ADAMBNN = replace(REACTNET, name="adambnn", steps=_two_steps(5e-6), epochs=256)
 
 #: ReCU on CIFAR-10 (arXiv 2103.12369): README.md, cifar/run.sh and cifar/main.py of github.com/z-hXu/ReCU. Tau is
 #: the estimator's own (`straight_through.rectified_clamp`). There all parameters decay; here
