@@ -144,6 +144,7 @@ def test_flags_make_the_recipe() -> None:
     [
         (["--resume"], "--resume needs --checkpoint FILE"),
         (["--batch", "0"], "'0' is no integer of at least 1"),
+        (["--latents", "-1"], "'-1' is no number from 0 on"),
         (["--mean", "a"], "'a' is not of the form A or A,B,C"),
         (["--mean", "1,2"], "--mean 1.0,2.0: 1 or 1 numbers"),
         (["--std", "0"], "above 0"),
@@ -216,3 +217,11 @@ def test_what_onnxruntime_computes_differently_is_not_written(
     said = capsys.readouterr().err
     assert "verification failed: tensor" in said and said.count("\n") == 1
     assert not (folder / "out.onnx").exists()
+
+
+@pytest.mark.parametrize(("flags", "magnitude"), [([], 0.1), (["--latents", "0.3"], 0.3), (["--latents", "0"], 1.0)])
+def test_latent_weights_begin_where_their_signs_can_change(folder: Path, flags: list[str], magnitude: float) -> None:
+    assert main(command("-q", "--rate", "1e-9", "--epochs", "1", *flags, name="recu")) == 0
+    stored = {each.name: numpy_helper.to_array(each) for each in onnx.load("out.onnx").graph.initializer}
+    root = float(np.sqrt(np.mean(np.square(stored["latent/rep"]))))
+    assert root == pytest.approx(magnitude, rel=0.1)

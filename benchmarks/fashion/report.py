@@ -108,6 +108,8 @@ def plot(results: Sequence[Result], file: Path) -> None:
 
     rcParams["svg.hashsalt"] = "fashion"  # the same figures give the same file
     rows = _rows(results, trained=False)
+    if not rows:
+        return
     networks = list(dict.fromkeys(network for network, _, _ in rows))
     made = figure.Figure(figsize=(5 * len(networks), 4), layout="constrained")
     for axes, name in zip(made.subplots(1, len(networks), squeeze=False)[0], networks, strict=True):

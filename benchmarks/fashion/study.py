@@ -41,11 +41,13 @@ def study(
         jobs: how many run at a time.
         report: told of all results after each.
     """
-    results: dict[Setting, Result] = {}
+    files = {setting: place.runs / f"{setting}.json" for setting in settings}
+    results = {setting: Result.load(file, budget) for setting, file in files.items() if file.exists()}
+    report([results[each] for each in settings if each in results])
+    waiting = [setting for setting in settings if setting not in results]
     start, done = time.monotonic(), 0
-    total = sum(setting.work for setting in settings)
+    total = sum(setting.work for setting in waiting)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        waiting = list(settings)
         running: dict[Future[Result], Setting] = {}
         while waiting or running:
             for setting in [each for each in waiting if not each.trained or each.source in results]:

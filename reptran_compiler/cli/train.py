@@ -72,7 +72,7 @@ def _train(
     """Train and write, with what the command line asks for told on the way."""
     from reptran_compiler.model.writing import write_model
     from reptran_compiler.reporting import make_console, progress
-    from reptran_compiler.training import calibrate, to_torch, verified
+    from reptran_compiler.training import calibrate, rescale, to_torch, verified
     from reptran_compiler.training.data import plain_batches
     from reptran_compiler.training.teachers import onnx_teacher
     from reptran_compiler.training.trainer import train
@@ -87,6 +87,8 @@ def _train(
 
     quiet = arguments.quiet or not processes.leads
     with progress(make_console(stderr=True), quiet=quiet, remaining=True) as step:
+        if arguments.latents:
+            rescale(network, arguments.latents)
         if arguments.calibrate:
             step("measuring statistics", 0, None)
             calibrate(network, plain_batches(data, arguments.calibrate, asked.batch, asked.seed))

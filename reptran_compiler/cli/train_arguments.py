@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,6 +65,7 @@ class TrainArguments:
     plot: str | None
     tensorboard: str | None
     calibrate: int
+    latents: float
     device: str | None
     threads: int | None
     workers: int
@@ -107,6 +109,8 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument("--calibrate", type=_count, default=1000, metavar="N", help=words)
     group.add_argument("--checkpoint", metavar="FILE", help="keep the run in a file, after each epoch")
     group.add_argument("--resume", action="store_true", help="go on from --checkpoint, where it is there")
+    words = "the root mean square that a layer's latent weights begin with (default: %(default)s; 0: the file's)"
+    group.add_argument("--latents", type=_not_negative, default=0.1, metavar="M", help=words)
     group.add_argument("--device", choices=("cpu", "cuda"), help="where (default: a GPU where there is one)")
     group.add_argument("--threads", type=at_least_one, metavar="N", help="threads of a process (default: torch's)")
     group.add_argument("--workers", type=_count, default=0, metavar="N", help="further processes that read images")
@@ -147,3 +151,14 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 def _count(text: str) -> int:
     """An integer from 0 on, for argparse."""
     return 0 if text == "0" else at_least_one(text)
+
+
+def _not_negative(text: str) -> float:
+    """A number from 0 on, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return number
