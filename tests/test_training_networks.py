@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +21,8 @@ from reptran_compiler import compile_model
 from reptran_compiler.costs import count
 from reptran_compiler.errors import BadInput
 from reptran_compiler.gate import verify_pair
-from reptran_compiler.training import Network, WeightSign, agreement, escape, to_onnx, to_torch, unescape
+from reptran_compiler.rewriting import preserves, rule
+from reptran_compiler.training import Network, WeightSign, agreement, escape, sources, to_onnx, to_torch, unescape
 from reptran_compiler.training.layers import Conv
 from reptran_compiler.training.norms import BatchNorm, FoldedNorm, FusedNorm, KeptNorm, Statistics
 from reptran_compiler.training.reading import _Reader
@@ -270,3 +272,22 @@ def test_weights_that_a_formula_makes_are_trained_through() -> None:
     net.train()(torch.randn(4, 3, 8, 8)).square().sum().backward()
     assert all(each.grad is not None and each.grad.abs().sum() > 0 for each in net.parameters())
     assert agreement(_shaken(net), to_onnx(net)).worst < LIMIT
+
+
+def test_a_careless_rule_does_not_change_what_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules from elsewhere are executed before and after: torch and what is written of it would agree all the same."""
+
+    @rule("forget-prelu", effect=preserves(), phase="canonicalise", order=99)
+    class ForgetPRelu:
+        """PRelu becomes Relu."""
+
+        def pattern(p: Any, x: Any) -> Any:  # type: ignore[misc]
+            return p.PRelu(x, p.const("slope"))
+
+        def rewrite(m: Any, g: Any) -> Any:  # type: ignore[misc]
+            return g.node("Relu", [m.x], like=m.root).outputs[0]
+
+    known = sources.available_rules
+    monkeypatch.setattr(sources, "available_rules", lambda options: (*known(options), ForgetPRelu))
+    with pytest.raises(BadInput, match="forget-prelu"):
+        to_torch(plain())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -163,11 +162,6 @@ class Network(nn.Module):
             if isinstance(module, Holding):
                 found |= {f"{path}.{mine}": name for mine, name in module.names.items()}
         return found
-
-
-def shared_keys(network: Network) -> set[str]:
-    """The keys that several modules have a tensor under: weights that are stored once and read by several layers."""
-    return {name for name, count in Counter(network.onnx_names().values()).items() if count > 1}
 
 
 def _to_onnx_names(network: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:

@@ -33,7 +33,8 @@ def trained_form(source: Trainable) -> ModelProto:
     """The form of a model that is trained.
 
     A Rep network that the compiler wrote is that already.  Any other model is brought into the canonical form, in which
-    every spelling of a binarisation is one operator, and the magnitudes of binary weights stand behind their layers.
+    every spelling of a binarisation is one operator, and magnitudes of binary weights stand behind their layers.  Each
+    rewrite is executed before and after, as in a compilation: what is trained has to be what was given.
 
     Args:
         source: a model, its file, or the result of a compilation.
@@ -49,7 +50,7 @@ def trained_form(source: Trainable) -> ModelProto:
     if provenance.recorded_beta(model) is not None:
         return model
     trial = try_source(model)
-    options = Options(check=False, dims=tuple(sorted(trial.dims.items())))
+    options = Options(dims=tuple(sorted(trial.dims.items())))
     rules = [rule for rule in available_rules(options) if rule.phase == "canonicalise"]
     try:
         with np.errstate(all="ignore"):
