@@ -22,7 +22,17 @@ from reptran_compiler.costs import count
 from reptran_compiler.errors import BadInput
 from reptran_compiler.gate import verify_pair
 from reptran_compiler.rewriting import preserves, rule
-from reptran_compiler.training import Network, WeightSign, agreement, escape, sources, to_onnx, to_torch, unescape
+from reptran_compiler.training import (
+    Network,
+    WeightSign,
+    agreement,
+    escape,
+    sources,
+    to_onnx,
+    to_torch,
+    unescape,
+    verified,
+)
 from reptran_compiler.training.layers import Conv
 from reptran_compiler.training.norms import BatchNorm, FoldedNorm, FusedNorm, KeptNorm, Statistics
 from reptran_compiler.training.reading import _Reader
@@ -291,3 +301,15 @@ def test_a_careless_rule_does_not_change_what_is_trained(monkeypatch: pytest.Mon
     monkeypatch.setattr(sources, "available_rules", lambda options: (*known(options), ForgetPRelu))
     with pytest.raises(BadInput, match="forget-prelu"):
         to_torch(plain())
+
+
+def test_images_of_any_size_are_trained_on() -> None:
+    """What is written is verified with sizes that it runs with."""
+    source = plain()
+    for axis, name in ((2, "H"), (3, "W")):
+        source.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    for each in (source, compile_model(source, 2, verify=False)):
+        net = to_torch(each)
+        written = verified(net)
+        assert [axis.dim_param for axis in written.graph.input[0].type.tensor_type.shape.dim] == ["N", "", "H", "W"]
+        assert net(torch.randn(2, 3, 12, 20)).shape == (2, 5)

@@ -6,16 +6,19 @@ found behind each binarisation is what the network goes on with, and all that li
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from onnx import ModelProto
 
-from reptran_compiler.runtime import Session, random_feeds
+from reptran_compiler.runtime import CannotFeed, Session, random_feeds
 from reptran_compiler.training.network import Network
 from reptran_compiler.training.straight_through import Round, Sign
+from reptran_compiler.trial import try_source
 
 #: Of a tensor whose values are all smaller, differences are relative to this.
 _SMALLEST = 1e-3
@@ -48,8 +51,9 @@ def agreement(network: Network, model: ModelProto, *, batch: int = 2, seed: int 
     Raises:
         ValueError: a tensor has another shape here than there.
         RuntimeFailure: onnxruntime cannot run the model.
+        BadInput: no sizes were found that it runs with, for axes that are dynamic besides the batch.
     """
-    feeds = random_feeds(model, batch=batch, seed=seed)
+    feeds = _feeds(model, batch, seed)
     there = {name for node in model.graph.node for name in node.output}
     shown = [name for step in network.steps for name in step.outputs if name in there]
     found = {name: np.array(value) for name, value in Session(model, outputs=shown).run(feeds, shown).items()}
@@ -68,6 +72,14 @@ def agreement(network: Network, model: ModelProto, *, batch: int = 2, seed: int 
                 if not differs <= worst:
                     worst, where = differs, name
     return Agreement(worst, where, len(shown))
+
+
+def _feeds(model: ModelProto, batch: int, seed: int) -> Mapping[str, NDArray[Any]]:
+    """Random inputs, of sizes that the model runs with where its file leaves some open."""
+    try:
+        return random_feeds(model, batch=batch, seed=seed)
+    except CannotFeed:
+        return random_feeds(model, batch=batch, seed=seed, dims=try_source(model).dims)
 
 
 def _difference(name: str, mine: Any, theirs: Any) -> float:
