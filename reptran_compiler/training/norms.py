@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reptran_compiler.training.holding import Holding, per_channel, repeated
+from reptran_compiler.training.holding import Holding
 
 
 class BatchNorm(Holding, _BatchNorm):
@@ -73,8 +73,10 @@ class RepNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = repeated(self.statistics(x), self.times)
-        return y * per_channel(self.weight, x.dim()) + per_channel(self.bias, x.dim())
+        y, rest = self.statistics(x), [1] * (x.dim() - 2)
+        # The copies are made by the affine: the map is read once for all of them, and written once.
+        weight, bias = (each.reshape(1, self.times, -1, *rest) for each in (self.weight, self.bias))
+        return torch.addcmul(bias, y.unsqueeze(1), weight).flatten(1, 2)
 
     def __repr__(self) -> str:
         copies = f", {self.times} copies" if self.times > 1 else ""

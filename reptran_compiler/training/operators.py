@@ -51,7 +51,13 @@ def _clip(site: Site) -> Reading:
     low, high = (None if each is None else float(np.asarray(each).reshape(-1)[0]) for each in bounds)
     if low is None and high is None:
         return Reading(_same, (0,))
-    return Reading(partial(torch.clamp, min=low, max=high), (0,))
+    return Reading(partial(_clamp, low=low, high=high), (0,))
+
+
+def _clamp(x: Tensor, low: float | None, high: float | None) -> Tensor:
+    if low is not None and high is not None and low < high and x.dtype.is_floating_point:
+        return F.hardtanh(x, low, high)  # the same, with a gradient in one pass
+    return torch.clamp(x, min=low, max=high)
 
 
 def _same(x: Tensor) -> Tensor:

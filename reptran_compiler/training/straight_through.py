@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-#: The derivative that stands for that of sign, at x, when a share `progress` (0 to 1) of the training is done.
+#: The derivative that stands for that of sign, at x, when a share `progress` (0 to 1) of the training is done: a new
+#: tensor, which its caller may change.
 Derivative = Callable[[Tensor, float], Tensor]
 
 
@@ -26,7 +27,7 @@ def clip(x: Tensor, progress: float = 0.0) -> Tensor:
 
 def polynomial(x: Tensor, progress: float = 0.0) -> Tensor:
     """2 - 2|x| where |x| < 1, else 0: that of a piecewise polynomial (Bi-Real Net, arXiv 1808.00278, equation 6)."""
-    return (2 - 2 * x.abs()).clamp(min=0)
+    return x.abs().mul_(-2).add_(2).clamp_(min=0)
 
 
 def tanh(x: Tensor, progress: float = 0.0) -> Tensor:
@@ -62,7 +63,7 @@ class _Sign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         (x,) = ctx.saved_tensors
-        return gradients[0] * ctx.derivative(x, ctx.progress), None, None, None
+        return ctx.derivative(x, ctx.progress).mul_(gradients[0]), None, None, None
 
 
 class Sign(nn.Module):
