@@ -1,11 +1,12 @@
 """ONNX to torch and back: every network of the zoo and every file of another toolchain, as it is and as Rep networks.
 
-    python -m benchmarks.round_trip [--networks A,B] [--beta 2] [--variant V] [--jobs N] [-o FILE]
+    python -m benchmarks.round_trip [--networks A,B] [--beta 2] [--variant V] [--jobs N]
+        [--resume FILE] [-o FILE]
 
 reads each with `to_torch`, compares the torch network with onnxruntime tensor by tensor, writes it with `to_onnx`, and
 compares again.  A Rep network that was written has to pass `reptran-verify`, with its values and as a retrained one; an
 original is compiled again, and the result verified against the file that it came from.  Costs have to be equal to the
-unit.  It ends with 1 where a row fails."""
+unit.  It ends with 1 where a row fails; an interrupted run goes on from the rows that `--resume` keeps."""
 
 from __future__ import annotations
 
@@ -23,6 +24,7 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto
 
+from benchmarks.journal import Journal
 from models import VARIANTS, ZOO, build, export
 from models.toolchains.fixtures import fixtures, load
 from reptran_compiler import compile_model
@@ -140,6 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--variant", choices=list(VARIANTS), default="dynamo", help="of the zoo's exports (%(default)s)"
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="networks at a time (%(default)s)")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="keep rows in FILE, and go on from there")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where the table goes (default: stdout)")
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = parser.parse_args(given)
@@ -149,20 +152,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name not in known:
             parser.error(f"there is no {name!r}: choose from {', '.join(known)}")
     one = partial(perform, beta=options.beta, variant=options.variant)
-    rows: list[Row] = []
+    journal: Journal[tuple[str, int, str], list[Row]] = Journal(options.resume)
+    keys = {name: (name, options.beta, options.variant) for name in chosen}
+    waiting = [name for name in chosen if keys[name] not in journal.rows]
     start = time.perf_counter()
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
-        for number, found in enumerate(pool.map(one, chosen), 1):
-            rows += found
+        for number, (name, found) in enumerate(zip(waiting, pool.map(one, waiting), strict=True), 1):
+            journal.add(keys[name], found)
             bad = [f"{row.form}: {row.failure}" for row in found if row.failure]
-            left = (time.perf_counter() - start) / number * (len(chosen) - number) / 60
-            state = f"{number}/{len(chosen)} {found[0].network}: {'; '.join(bad) or 'ok'}"
+            left = (time.perf_counter() - start) / number * (len(waiting) - number) / 60
+            state = f"{number}/{len(waiting)} {name}: {'; '.join(bad) or 'ok'}"
             print(f"{state}, about {left:.0f} min left", file=sys.stderr, flush=True)
-            if options.output is not None:
-                text = table(rows, " ".join(["python -m benchmarks.round_trip", *given]))
-                write_bytes(text.encode(), options.output)
+    rows = [row for name in chosen for row in journal.rows[keys[name]]]
+    text = table(rows, " ".join(["python -m benchmarks.round_trip", *given]))
     if options.output is None:
-        print(table(rows, " ".join(["python -m benchmarks.round_trip", *given])))
+        print(text)
+    else:
+        write_bytes(text.encode(), options.output)
     return int(any(row.failure for row in rows))
 
 
