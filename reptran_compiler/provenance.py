@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
+from reptran_compiler.errors import BadInput
 from reptran_compiler.model.referred import array_of, is_moved
 from reptran_compiler.pipeline import Options, Transformation
 from reptran_compiler.replication import WeightMove
@@ -23,28 +24,48 @@ Array = NDArray[Any]
 #: All metadata keys of the compiler begin with this.
 PREFIX = "reptran."
 
+#: What to do about metadata that cannot be read.
+_AGAIN = "compile the network that it was made from again"
+
 #: Where layers read their weights; the first that is constant holds them.
 _WEIGHT_POSITIONS = {"Conv": (1,), "Gemm": (1,), "MatMul": (1, 0)}
 
 
 def recorded_beta(model: ModelProto) -> str | None:
     """The replication factor that a file says it was compiled with; None where it says nothing."""
-    return next((entry.value for entry in model.metadata_props if entry.key == PREFIX + "beta"), None)
+    return _recorded(model, "beta")
 
 
 def recorded_options(model: ModelProto) -> dict[str, Any]:
     """The options that a file says it was compiled with, by name; none where it says nothing that can be read."""
-    text = next((entry.value for entry in model.metadata_props if entry.key == PREFIX + "options"), "")
     try:
-        found = json.loads(text)
-    except ValueError:
+        found = json.loads(_recorded(model, "options") or "")
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
+def recorded_repconvs(model: ModelProto) -> dict[str, int]:
+    """The replication factor of each RepConv that a file says it was compiled to, by node name.
+
+    Raises:
+        BadInput: it says that it was compiled, and nothing that makes sense of its beta or its layers.
+    """
+    beta, layers = recorded_beta(model), _recorded(model, "layers")
+    if beta is None:
+        return {}
+    if not beta.isdecimal() or int(beta) < 1:
+        raise BadInput(f"the model's metadata {PREFIX}beta is {beta!r}, which is no replication factor: {_AGAIN}")
+    try:
+        found = {name: each["role"] for name, each in json.loads(layers or "{}").items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise BadInput(f"the model's metadata {PREFIX}layers makes no sense: {_AGAIN}") from None
+    return {name: int(beta) for name, role in found.items() if role == "repconv"}
+
+
 def was_trained(model: ModelProto) -> bool:
     """Whether a file says that it was trained since it was compiled."""
-    return any(entry.key == PREFIX + "trained" and entry.value == "true" for entry in model.metadata_props)
+    return _recorded(model, "trained") == "true"
 
 
 def record_training(model: ModelProto) -> None:
@@ -225,6 +246,11 @@ def _are_signs(expected: Array, actual: Array) -> bool:
     if expected.shape != actual.shape or expected.dtype != actual.dtype:
         return False
     return bool((np.isin(actual, (-1, 0, 1)) & ((expected == 0) | (np.sign(expected) == actual))).all())
+
+
+def _recorded(model: ModelProto, key: str) -> str | None:
+    """What a file's metadata says under a key of the compiler's; None where it says nothing."""
+    return next((entry.value for entry in model.metadata_props if entry.key == PREFIX + key), None)
 
 
 def _stored(model: ModelProto) -> Mapping[str, TensorProto]:

@@ -125,6 +125,37 @@ def test_the_blocks_of_a_repconv_give_the_original_layer() -> None:
             assert torch.equal(blocks[name].original(other, [x.repeat(1, beta, 1, 1)]), theirs)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("layers", "{", "reptran.layers makes no sense"),
+        ("layers", '["one"]', "reptran.layers makes no sense"),
+        ("layers", '{"one": "repconv"}', "reptran.layers makes no sense"),
+        ("layers", '{"one": {}}', "reptran.layers makes no sense"),
+        ("layers", "[" * 100_000, "reptran.layers makes no sense"),
+        ("beta", "two", "reptran.beta is 'two'"),
+        ("beta", "0", "reptran.beta is '0'"),
+    ],
+)
+def test_metadata_that_makes_no_sense_is_refused(
+    key: str, value: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without it nobody knows which rows are the original's, and statistics would be others."""
+    model = compile_model(plain(), 2, verify=False).model
+    next(entry for entry in model.metadata_props if entry.key == f"reptran.{key}").value = value
+    onnx.save(model, str(tmp_path / "rep.onnx"))
+    np.savez(
+        tmp_path / "data.npz",
+        **{f"{split}_images": np.zeros((4, 3, 8, 8), np.uint8) for split in ("train", "test")},
+        **{f"{split}_labels": np.zeros(4, np.int64) for split in ("train", "test")},
+    )
+    files = [str(tmp_path / name) for name in ("rep.onnx", "data.npz", "out.onnx")]
+    assert main([files[0], "--data", files[1], "-o", files[2]]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert words in said and "compile the network that it was made from again" in said
+    assert not (tmp_path / "out.onnx").exists()
+
+
 def test_without_images_there_is_nothing_to_measure_on() -> None:
     with pytest.raises(ValueError, match="no images"):
         calibrate(to_torch(plain()), [])

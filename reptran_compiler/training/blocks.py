@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,13 +58,11 @@ def blocks_of(network: Network) -> dict[str, Blocks]:
     """The layers of a network that are RepConvs as they were compiled, by node name.
 
     There are none in a network that was not compiled, nor in one that was trained or calibrated since.
+
+    Raises:
+        BadInput: what its file says of its compilation makes no sense.
     """
-    if not network.as_read:
-        return {}
     model = network.blueprint.model
-    beta = provenance.recorded_beta(model)
-    entries = {entry.key: entry.value for entry in model.metadata_props}
-    if beta is None or not beta.isdigit() or provenance.was_trained(model):
+    if not network.as_read or provenance.was_trained(model):
         return {}
-    layers = json.loads(entries.get(provenance.PREFIX + "layers", "{}"))
-    return {name: Blocks(int(beta)) for name, each in layers.items() if each.get("role") == "repconv"}
+    return {name: Blocks(beta) for name, beta in provenance.recorded_repconvs(model).items()}

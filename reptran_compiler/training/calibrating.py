@@ -50,6 +50,7 @@ def calibrate(network: Network, batches: Sequence[Sequence[Tensor] | Tensor], pr
 
     Raises:
         ValueError: there are no batches.
+        BadInput: what the network's file says of its compilation makes no sense.
     """
     if not batches:
         raise ValueError("there are no images to measure on")
