@@ -126,10 +126,7 @@ class Compilation:
             source = replace(source, model=scratch.hold(source.model), payload=source.payload if unchanged else None)
         recorded = provenance.recorded_beta(source.model)
         if beta > 1 and recorded is not None:
-            raise NothingToDo(
-                f"{_called(source.name)} is already a Rep network: it was compiled with beta {recorded}. "
-                "Compile the model that it was made from."
-            )
+            raise _replicated_already(source, f"it was compiled with beta {recorded}")
         self.step("running the source", 0, None)
         runnable = readable(source)
         trial = try_source(
@@ -155,9 +152,7 @@ class Compilation:
         try:
             transformation = transform_source(source.model, options, trial, scratch)
         except AlreadyReplicated as error:
-            raise NothingToDo(
-                f"{_called(source.name)} is already a Rep network: {error}. Compile the network that it was made from."
-            ) from None
+            raise _replicated_already(source, str(error)) from None
         except Refusal as error:
             self.outputs.write_stages(error.reproducer.items(), source)
             raise
@@ -361,6 +356,12 @@ def _few_collections() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*old)
+
+
+def _replicated_already(source: Source, how: str) -> NothingToDo:
+    """What is said of a Rep network that would be replicated again."""
+    called = f"{_called(source.name)} is already a Rep network: {how}."
+    return NothingToDo(f"{called} Compile the network that it was made from; --beta 1 lowers this one as it is.")
 
 
 def _called(name: str) -> str:

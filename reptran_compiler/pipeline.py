@@ -49,7 +49,8 @@ def transform(model: ModelProto, options: Options, scratch: Scratch | None = Non
         scratch: where large tensors are stored that rules make; None to hold them in memory.
 
     Raises:
-        AlreadyReplicated: the output of a layer that reads a binarised map is repeated along its channels.
+        AlreadyReplicated: the output of a layer that reads a binarised map is repeated along its channels, and beta is
+            above 1.
         Refusal: nothing can be rewritten, a regular expression names no layer, a rule broke its declaration, or
             copies of integers differ.
     """
@@ -61,7 +62,8 @@ def transform(model: ModelProto, options: Options, scratch: Scratch | None = Non
         if strange and digest_of(model) != given:
             names = " or ".join(f"rule {rule.name!r}" for rule in strange)
             raise Refusal(f"{names} edits the source model itself: .source is for reading alone", rule=strange[0].name)
-        _see_not_replicated(found)
+        if options.beta > 1:
+            _see_not_replicated(found)
         excluded = _named(options.exclude, found.layers, "--exclude")
         included = _named(options.include, found.layers, "--include")
         plan = Plan(options.beta, options.scope, options.fc, excluded - included, included, found.binary)
@@ -105,7 +107,8 @@ def _replicate(
         graph, copies, engine = _walked(found, options, plan, walking, layered, scratch)
     copies.narrow_outputs(graph)
     _see_something_done(decisions, found)
-    blocked = [each for each in decisions.values() if each.role == "boundary"]
+    # One copy is its own mean: nothing is a boundary to it.
+    blocked = [each for each in decisions.values() if each.role == "boundary" and plan.beta > 1]
     if options.strict and blocked:
         raise Refusal(f"boundary at {blocked[0].node!r}: {blocked[0].reason} (--strict)")
     stages = [("canonical", found.model), ("replicated", export_model(graph))] if options.stages else []

@@ -63,9 +63,39 @@ def test_generated_networks_are_lowered(seed: int, way: str, weights: str) -> No
     assert made.verified and made.judgement is not None and made.judgement.lowering
 
 
+@pytest.mark.parametrize("repeat", ["tile", "concat", "expand"])
+@pytest.mark.parametrize("way", ["none", *WAYS])
+def test_a_rep_network_is_lowered_as_it_is(way: str, repeat: str) -> None:
+    """The last step of one that was trained: it computes what it did, in the operators that a compilation writes."""
+    rep = compile_model(tiny(), 2, repeat=repeat, verify=False).model
+    made = compile_model(rep, 1, optimize=way, weights="packed")
+    assert made.verified and made.summary.notes == ()
+    if repeat != "expand":  # what three operators repeat is not joined into one
+        assert made.summary.costs is not None and made.summary.costs.grew == ()
+        direct = compile_model(tiny(), 2, optimize=way, weights="packed", repeat=repeat, verify=False).model
+        assert sorted(kinds(made.model)) == sorted(kinds(direct))
+
+
+def test_one_copy_is_its_own_mean() -> None:
+    """With beta 1, an operator that mixes channels reads what it read, and a map that is an output stays it."""
+    behind = [
+        helper.make_node("LRN", ["y"], ["z"], name="mixes", size=3),
+        helper.make_node("Sign", ["z"], ["s2"], name="sign2"),
+        helper.make_node("LRN", ["s2"], ["t"], name="mixes signs", size=3),
+    ]
+    source = network(behind=behind, opset=18)
+    source.graph.output.extend(helper.make_tensor_value_info(name, 1, None) for name in ("z", "s2"))
+    made = compile_model(source, 1, optimize="float", strict=True)
+    assert made.verified and made.summary.notes == ()
+    assert {"Mean", "Split"}.isdisjoint(kinds(made.model)) and kinds(made.model).count("LRN") == 2
+
+
 def test_every_rule_is_needed() -> None:
     """None of the phase `lower` is without a network here that it lowers."""
-    applied = set()
+    rep = compile_model(tiny(), 2, verify=False).model
+    made = compile_model(rep, 1, optimize="float", verify=False).transformation
+    assert made is not None
+    applied = {report.rule for report in made.reports if report.applied}
     for make, packed in itertools.product(NETWORKS.values(), ("packed", "binary")):
         for way, beta in (("float", 1), ("float", 2), ("int8", 2)):
             made = compile_model(make(), beta, optimize=way, weights=packed, verify=False).transformation

@@ -21,7 +21,9 @@ _SEEDS = 40
 
 
 def networks() -> Iterator[tuple[ModelProto, int, Mapping[str, Any]]]:
-    """Generated ones with their options, then what frameworks wrote, and torch as it exports without optimising."""
+    """A Rep network, generated ones with their options, then what frameworks wrote, and torch as it exports without
+    optimising."""
+    yield compile_model("models/files/reactnet-tiny.onnx", 2, verify=False).model, 1, {}
     for seed in range(_SEEDS):
         case = draw_case(seed)
         asked = case.options

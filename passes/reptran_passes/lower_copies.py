@@ -33,6 +33,23 @@ def copied(m: Match, node: Node) -> tuple[Tensor, int]:
     return one, len(node.inputs)
 
 
+@rule("repetition-by-concat", effect=preserves(), phase="lower", order=1)
+class RepetitionByConcat:
+    """A Tile of feature maps along their channels becomes Concat, in a Rep network that is lowered as it is, too (only
+    with --optimize)."""
+
+    def pattern(p: Any, x: Any) -> Any:
+        return p.Tile(x, p.const("times"))
+
+    def check(m: Match) -> None:
+        m.require(channels(m, m.x) is not None, "repeats no feature maps of float32")
+        ones, times = m.times.values[[0, 2, 3]], m.times.values[1]
+        m.require(bool((ones == 1).all()) and times > 1, "repeats along other axes than the channels", m.root)
+
+    def rewrite(m: Match, g: Graph) -> Tensor:
+        return g.node("Concat", [m.x] * int(m.times.values[1]), {"axis": 1}, like=m.root).outputs[0]
+
+
 @rule("activation-once", effect=preserves(), phase="lower", order=6)
 class ActivationOnce:
     """`f(Concat(x, x))` becomes `Concat(f(x), f(x))` for activations and pooling (only with --optimize)."""

@@ -280,7 +280,7 @@ class Copies:
         return isinstance(node.inputs[1], Constant) and as_ints(node.inputs[1].values) == repeats
 
     def mean(self, g: Graph, tensor: Tensor) -> Tensor:
-        """The mean of a wide tensor's copies, one for all that read it; a narrow tensor is its own mean.
+        """The mean of a wide tensor's copies, one for all that read it; a narrow tensor, or one copy, is its own mean.
 
         Where the tensor is the output of a binarisation, the mean is taken in front of that.
 
@@ -288,7 +288,7 @@ class Copies:
             CannotReplicate: copies of integers or booleans may differ.
         """
         state = self.wide(tensor)
-        if state is None:
+        if state is None or self.beta == 1:
             return tensor
         name = f"{tensor.name}/mean"
         known = self._means.get(name)
@@ -343,13 +343,13 @@ class Copies:
                     raise CannotReplicate(f"{place} reads {name!r}, which would be wide")
 
     def narrow_outputs(self, g: Graph) -> None:
-        """Let graph outputs and what subgraphs read be narrow: a wide graph output is the mean of its copies.
+        """Let graph outputs and what subgraphs read be narrow: a wide graph output is the mean of its copies, if several.
 
         Raises:
             CannotReplicate: a subgraph reads a wide map, or the copies of an output of integers may differ.
         """
         self.see_bodies_narrow(g)
-        wide = [tensor for tensor in g.outputs if self.wide(tensor) is not None]
+        wide = [tensor for tensor in g.outputs if self.wide(tensor) is not None and self.beta > 1]
         for out in wide:
             name, state = out.name, self.facts.tags[out.name]
             mean = self.mean_behind(g, out, state)

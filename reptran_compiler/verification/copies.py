@@ -65,6 +65,11 @@ class Copies:
         """Whether the tensor has copies."""
         return self.axis is not None
 
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one of them: with beta 1 there is not, and nothing is a mean."""
+        return self.wide and len(self.names) > 1
+
     def at(self, copy: int) -> str:
         """The tensor that copy number `copy` reads: its own, or the narrow one."""
         return self.names[copy] if self.wide else self.names[0]

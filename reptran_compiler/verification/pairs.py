@@ -99,8 +99,8 @@ class Pairs:
         return self._spec.computed[name]
 
     def is_mean_output(self, name: str) -> bool:
-        """Whether a tensor is a wide graph output, of which the result has the mean under this name."""
-        return name in self._source.outputs and self.expected(name).wide
+        """Whether a tensor is a wide graph output, of which the result has the mean of its copies under this name."""
+        return name in self._source.outputs and self.expected(name).several
 
     def name_in_result(self, name: str) -> str:
         """The result's name of what S computes under `name` ("" when the result has no such tensor).

@@ -275,8 +275,8 @@ class SpecificationWalk:
         return 1 if rank >= 2 else None
 
     def _mean(self, name: str, node: NodeView) -> str:
-        """The mean of a tensor, taken in front of the binarisation that directly precedes it."""
-        if not self.read(name).wide:
+        """The mean of a tensor, taken in front of the binarisation that directly precedes it; one copy is its own."""
+        if not self.read(name).several:
             return self.read(name).names[0]
         cut = self._cuts.get(name)
         if cut is None or not self.read(cut.inputs[0]).wide:
@@ -309,13 +309,13 @@ class SpecificationWalk:
         return self._means[name]
 
     def _finish(self, name: str) -> None:
-        """Give a graph output its name: the mean of a wide tensor as it is read, or the tensor itself."""
+        """Give a graph output its name: the mean of several copies as they are read, or the tensor itself."""
         if name in self.graph.initializers or name in self.graph.inputs:
             return
-        copies = self.values[name] if self.computed[name].wide else self.computed[name]
-        if copies.names == (name,) and not copies.wide:
+        copies = self.values[name] if self.computed[name].several else self.computed[name]
+        if copies.names == (name,):
             return
-        if not copies.wide or copies.equal:
+        if not copies.several or copies.equal:
             made = copies.names[0]
         elif not is_float(self.dtype(name)):
             raise UnequalIntegers(name, "it is a graph output whose copies are unequal integers", name)
