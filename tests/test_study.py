@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from benchmarks.fashion import __main__ as command  # noqa: E402
-from benchmarks.fashion import runs  # noqa: E402
+from benchmarks.fashion import pair, runs  # noqa: E402
 from benchmarks.fashion.networks import NETWORKS, original  # noqa: E402
 from benchmarks.fashion.report import gain, table  # noqa: E402
 from benchmarks.fashion.settings import Budget, Result, Setting, settings_of  # noqa: E402
@@ -24,7 +24,7 @@ from reptran_compiler.training.data import Augmentation, Dataset, Normalisation,
 from reptran_compiler.training.layers import Arithmetic, Layer  # noqa: E402
 from reptran_compiler.training.norms import RepNorm  # noqa: E402
 
-FILES = Path(__file__).parent.parent / "models" / "files"
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 BUDGET = Budget(width=4, epochs=1, batch=20, images=200, calibrated=50)
 
 
@@ -197,19 +197,29 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_the_pair_is_a_pair() -> None:
     """The trained original and the Rep network that was trained from it, as they are kept."""
-    assert verify_pair(FILES / "fashion-recu.onnx", FILES / "fashion-recu-rep.onnx", 2, retrained=True).passed
+    assert verify_pair(pair.ORIGINAL, pair.REP, retrained=True).passed
 
 
-@pytest.mark.skipif(not command.DATA.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
-def test_the_accuracies_of_the_pair() -> None:
-    """As trained, right after compiling, after calibration, and after training, on the 10,000 test images."""
-    budget = Budget(images=1000)
-    shown = runs.images(command.DATA, budget)
-    before = onnx.load(str(FILES / "fashion-recu.onnx"))
-    compiled = compile_model(before, 2, verify=False).model
-    read = to_torch(compiled)
-    batch = shown.normalisation(shown.train.take(np.arange(1000), None))
-    calibrate(read, [torch.from_numpy(batch)])
-    files = [before, compiled, to_onnx(read), onnx.load(str(FILES / "fashion-recu-rep.onnx"))]
-    found = [runs.accuracy(each, shown) for each in files]
-    assert found == pytest.approx([0.7534, 0.1511, 0.1332, 0.7783], abs=2e-3)
+@pytest.mark.skipif(not runs.DATA.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_the_accuracies_of_the_pair(tmp_path: Path) -> None:
+    """The table that is kept is what the command finds, up to images that rounding decides; no form costs more."""
+    assert pair.main(["-o", str(tmp_path / "table.md")]) == 0
+    kept, found = rows(RESULTS / "fashion-pair.md"), rows(tmp_path / "table.md")
+    assert list(found) == list(kept) and len(found) == 5
+    for name, (right, *costs) in found.items():
+        assert float(right) == pytest.approx(float(kept[name][0]), abs=0.2)
+        assert costs[:2] == kept[name][1:3]
+    assert len({tuple(costs[:2]) for _, *costs in found.values() if costs[0]}) == 1
+    assert found["trained"][0] == found["trained, lowered and packed"][0]
+
+
+def test_without_images_the_command_says_what_to_install(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pair.main(["--data", str(tmp_path / "nowhere")]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "dataset-fashion-mnist" in said and "--data" in said
+
+
+def rows(file: Path) -> dict[str, list[str]]:
+    """The rows of a table in Markdown, by their first cell."""
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in file.read_text().splitlines() if "|" in line]
+    return {row[0]: row[1:] for row in cells[2:]}

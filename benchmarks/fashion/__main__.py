@@ -19,12 +19,11 @@ from pathlib import Path
 
 from benchmarks.fashion.networks import NETWORKS
 from benchmarks.fashion.report import plot, table
+from benchmarks.fashion.runs import DATA
 from benchmarks.fashion.settings import Budget, Result, settings_of
 from benchmarks.fashion.study import Place, study
 from reptran_compiler.errors import BadInput
 from reptran_compiler.model.writing import write_bytes
-
-DATA = Path("/usr/share/datasets/fashion-mnist")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from benchmarks.fashion.networks import original
 from benchmarks.fashion.settings import Budget, Result, Setting
 from reptran_compiler import compile_model
 from reptran_compiler.costs import count
+from reptran_compiler.errors import BadInput
 from reptran_compiler.gate import verify_pair
 from reptran_compiler.model.writing import write_model
 from reptran_compiler.runtime import Level, Session
@@ -25,9 +26,19 @@ from reptran_compiler.training.data import Augmentation, Dataset, Examples, Stor
 from reptran_compiler.training.processes import Processes
 from reptran_compiler.training.trainer import train
 
+#: Where Debian's package has the images.
+DATA = Path("/usr/share/datasets/fashion-mnist")
+
 
 def images(folder: Path, budget: Budget) -> Dataset:
-    """The data set with as many training images as are used."""
+    """The data set with as many training images as are used.
+
+    Raises:
+        BadInput: there is none, or it cannot be read.
+    """
+    if not folder.exists():
+        where = "install Debian's package dataset-fashion-mnist, or name a folder with its files by --data"
+        raise BadInput(f"there is no data set at {folder}: {where}")
     data = read_dataset(folder)
     used = replace(_first(data.train, budget.images), augmentation=Augmentation(budget.padding, flip=False))
     return replace(data, train=used)

@@ -343,7 +343,7 @@ class Copies:
                     raise CannotReplicate(f"{place} reads {name!r}, which would be wide")
 
     def narrow_outputs(self, g: Graph) -> None:
-        """Let graph outputs and what subgraphs read be narrow: a wide graph output is the mean of its copies, if several.
+        """Let graph outputs and what subgraphs read be narrow: of several copies, a wide graph output is the mean.
 
         Raises:
             CannotReplicate: a subgraph reads a wide map, or the copies of an output of integers may differ.

@@ -80,8 +80,8 @@ class Copies:
         return len(set(self.names)) == 1
 
     def assemble(self, arrays: Sequence[Array]) -> Array:
-        """The wide tensor t^ from the arrays of its copies, in order; a narrow tensor's array itself."""
-        if self.axis is None:
+        """The wide tensor t^ from the arrays of its copies, in order; a narrow tensor's array, or a single one, itself."""
+        if self.axis is None or len(arrays) == 1:
             return arrays[0]
         if self.blocks == 1:
             return np.concatenate(arrays, axis=self.axis)
