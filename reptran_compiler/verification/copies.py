@@ -80,7 +80,7 @@ class Copies:
         return len(set(self.names)) == 1
 
     def assemble(self, arrays: Sequence[Array]) -> Array:
-        """The wide tensor t^ from the arrays of its copies, in order; a narrow tensor's array, or a single one, itself."""
+        """The wide tensor t^ from the arrays of its copies, in order; a single array, or a narrow one, itself."""
         if self.axis is None or len(arrays) == 1:
             return arrays[0]
         if self.blocks == 1:
