@@ -1,12 +1,14 @@
 """How closely a network agrees with onnxruntime on the model that it came from, or that was written of it.
 
 A rounding error in front of a Sign turns into a difference of 2 that spreads (THEORY section 5).  So what onnxruntime
-found behind each binarisation is what the network goes on with, and all that lies between is compared.
+found behind each binarisation is what the network goes on with, and all that lies between is compared.  The decisions
+are compared where both decide on the same numbers: rounding is no excuse there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from reptran_compiler.runtime import CannotFeed, Session, random_feeds
+from reptran_compiler.runtime import CannotFeed, Session, random_feeds, tolerance
 from reptran_compiler.training.network import Network
 from reptran_compiler.training.straight_through import Round, Sign
 from reptran_compiler.trial import try_source
 
+Array = NDArray[Any]
 #: Of a tensor whose values are all smaller, differences are relative to this.
 _SMALLEST = 1e-3
 
@@ -29,14 +32,17 @@ class Agreement:
     """What a comparison found.
 
     Attributes:
-        worst: the largest difference, relative to the largest value of its tensor.
+        worst: the largest difference, relative to the largest value of its tensor; of several types, that which is the
+            largest for its type.
         tensor: the ONNX name of that tensor; "" where none differs.
         compared: how many tensors were compared: those that modules of the network make and the model has.
+        share: `worst` as a share of what the judge allows the tensor's type (`runtime.tolerance`).
     """
 
     worst: float
     tensor: str
     compared: int
+    share: float
 
 
 def agreement(network: Network, model: ModelProto, *, batch: int = 2, seed: int = 0) -> Agreement:
@@ -59,22 +65,26 @@ def agreement(network: Network, model: ModelProto, *, batch: int = 2, seed: int 
     found = {name: np.array(value) for name, value in Session(model, outputs=shown).run(feeds, shown).items()}
     values: dict[str, Any] = {name: torch.from_numpy(np.array(feeds[name])) for name in network.inputs}
     network.eval()
-    worst, where = 0.0, ""
+    worst = Agreement(0.0, "", len(shown), 0.0)
     with torch.no_grad():
         for place, step in enumerate(network.steps):
+            read = [(values[name].numpy(), found[name]) for name in step.inputs if name in values and name in found]
             network.run_step(place, values)
             decides = isinstance(network.module(step.name), (Sign, Round))
             for name in (each for each in step.outputs if each in found):
-                if decides:
-                    values[name] = torch.from_numpy(found[name])
-                    continue
-                differs = _difference(name, values[name].numpy(), found[name])
-                if not differs <= worst:
-                    worst, where = differs, name
-    return Agreement(worst, where, len(shown))
+                mine, theirs = values[name].numpy(), found[name]
+                if decides or theirs.dtype.kind != "f":
+                    differs, share = (_decisions(name, mine, theirs, read, single=decides),) * 2
+                    values[name] = torch.from_numpy(theirs)
+                else:
+                    differs = _difference(name, mine, theirs)
+                    share = differs / tolerance(theirs.dtype)
+                if not (share <= worst.share or math.isnan(worst.share)):
+                    worst = Agreement(differs, name, len(shown), share)
+    return worst
 
 
-def _feeds(model: ModelProto, batch: int, seed: int) -> Mapping[str, NDArray[Any]]:
+def _feeds(model: ModelProto, batch: int, seed: int) -> Mapping[str, Array]:
     """Random inputs, of sizes that the model runs with where its file leaves some open."""
     try:
         return random_feeds(model, batch=batch, seed=seed)
@@ -82,10 +92,32 @@ def _feeds(model: ModelProto, batch: int, seed: int) -> Mapping[str, NDArray[Any
         return random_feeds(model, batch=batch, seed=seed, dims=try_source(model).dims)
 
 
-def _difference(name: str, mine: Any, theirs: Any) -> float:
+def _decisions(name: str, mine: Array, theirs: Array, read: Sequence[tuple[Array, Array]], *, single: bool) -> float:
+    """0, or infinity where the same numbers lead to another decision.
+
+    Args:
+        name, mine, theirs: what was decided, here and there.
+        read: what it was decided on, here and there.
+        single: whether each number is decided on alone.
+    """
+    _see_shapes(name, mine, theirs)
+    same = [np.asarray(here == there) for here, there in read]
+    sure = same[0] if single and same else all(each.all() for each in same)
+    return math.inf if ((mine != theirs) & sure).any() else 0.0
+
+
+def _difference(name: str, mine: Array, theirs: Array) -> float:
+    """The largest difference of the two, relative to the largest finite value."""
+    _see_shapes(name, mine, theirs)
+    if not theirs.size:
+        return 0.0
+    here, there = mine.astype(np.float64), theirs.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        apart = np.where(here == there, 0.0, np.abs(here - there))
+    largest = np.abs(there, out=np.zeros_like(there), where=np.isfinite(there)).max()
+    return float(apart.max()) / max(float(largest), _SMALLEST)
+
+
+def _see_shapes(name: str, mine: Array, theirs: Array) -> None:
     if mine.shape != theirs.shape:
         raise ValueError(f"{name!r} is {list(mine.shape)} in torch, {list(theirs.shape)} in onnxruntime")
-    if not theirs.size or theirs.dtype.kind != "f":
-        return 0.0
-    apart = np.abs(mine.astype(np.float64) - theirs.astype(np.float64))
-    return float(apart.max()) / max(float(np.abs(theirs).max()), _SMALLEST)

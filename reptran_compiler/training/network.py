@@ -11,15 +11,22 @@ from torch import Tensor, nn
 
 from reptran_compiler.training.holding import Holding
 
+#: A module that holds nothing.
+_MODULE = nn.Module()
+
 
 def escape(name: str) -> str:
-    """An ONNX name as the name of a module: "%" as "%25", "." as "%2E", which torch forbids, and "" as "%"."""
-    return name.replace("%", "%25").replace(".", "%2E") or "%"
+    """An ONNX name as the name of a module: "%" as "%25", "." as "%2E", which torch forbids.
+
+    A "%" is added to the empty name, and to those that a module has for its own, such as "type".
+    """
+    escaped = name.replace("%", "%25").replace(".", "%2E")
+    return f"{escaped}%" if not escaped or hasattr(_MODULE, escaped) else escaped
 
 
 def unescape(name: str) -> str:
     """The ONNX name that `escape` made a name of a module from."""
-    return "" if name == "%" else name.replace("%2E", ".").replace("%25", "%")
+    return name.removesuffix("%").replace("%2E", ".").replace("%25", "%")
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ class Network(nn.Module):
         self.as_read = True
         self.nodes = nn.Module()
         for step, module in modules:
+            assert escape(step.name) not in self.nodes._modules, f"two modules are called {step.name!r}"
             self.nodes.add_module(escape(step.name), module)
         self.constants = nn.Module()
         self._held = {name: escape(name) for name in constants}

@@ -75,7 +75,9 @@ class _Reader:
         self.modules: list[tuple[Step, nn.Module]] = []
         self.constants: dict[str, Tensor] = {}
         for node in graph.nodes:
-            if any(name in self.varying or self.parameters.trained(node, at) for at, name in enumerate(node.inputs)):
+            trains = any(self.parameters.trained(node, at) for at in range(len(node.inputs)))
+            varies = any(name in self.varying for name in node.reads)
+            if trains or varies or any(name not in graph.constants for name in node.outputs if name):
                 self.varying.update(name for name in node.outputs if name)
         self.layered, self.inner = in_front_of_layers(graph), behind_layers(graph)
         self.ranks = {name: len(shape) for name, shape in symbolic(graph.model).shapes.items()}
@@ -161,11 +163,12 @@ class _Reader:
             value = self.parameters.value(*held["weight"])
         if self.parameters.trained(node, 2):
             bias, held["bias"] = self.parameters.value(node, 2), (node, 2)
-        layer: Layer = self.parameters.held(_layer(node, value, bias, self.extents(weight), left=at == 0), held)
+        layer = _layer(node, value, bias, self.extents(weight), left=at == 0)
         if latent is not None:
             layer.binarise = WeightSign(self.weights, up=latent.up)
         elif value is not None and are_signs(self.graph.value(weight)):
             layer.binarise, layer.baked = WeightSign(self.weights), True
+        self.parameters.held(layer, held, signs=layer.baked)
         given = [] if value is not None else [weight]
         given += [node.inputs[2]] if node.input(2) and bias is None else []
         self.add(node, layer, [x, *given], [self.behind_layer(node, layer)])
@@ -200,8 +203,8 @@ class _Reader:
             layer.norm, nodes = found
             self.absorbed.update(each.index for each in nodes)
             return nodes[1].outputs[0]
-        if output in self.layered and node.inputs[0] not in self.inner:
-            _unfuse(layer)
+        if output in self.layered and node.inputs[0] not in self.inner and not self.parameters.shared(node, 1):
+            self.unfuse(layer)
         return output
 
     def folded(self, x: str, layer: Layer | None = None) -> tuple[FoldedNorm, tuple[NodeView, NodeView]] | None:
@@ -228,14 +231,9 @@ class _Reader:
         if values[1].numel() != channels or len(variance) * times != channels:
             return None
         names = [self.parameters.claimed(each) for each in operands if each is not None]
-        made = FoldedNorm(
-            values[0].reshape(-1),
-            values[1].reshape(-1),
-            times,
-            variance,
-            FoldedNames(names[0], names[1], tuple(values[0].shape), tuple(values[1].shape)),
-        )
-        return made, (scale, offset)
+        stored = FoldedNames(names[0], names[1], tuple(values[0].shape), tuple(values[1].shape))
+        made = FoldedNorm(values[0].reshape(-1), values[1].reshape(-1), times, variance, stored)
+        return self.parameters.named(made), (scale, offset)
 
     def folded_here(self, node: NodeView) -> tuple[FoldedNorm, tuple[NodeView, NodeView]] | None:
         """The normalisation that begins with a node, where nothing in front of it normalises already."""
@@ -244,6 +242,14 @@ class _Reader:
             if not self.parameters.trained(node, position) and (maker is None or maker.op != "BatchNormalization"):
                 return self.folded(name)
         return None
+
+    def unfuse(self, layer: Layer) -> None:
+        """Give a stem with a bias the normalisation that an exporter fused into it."""
+        if isinstance(layer, Conv) and layer.weight is not None and layer.bias is not None and layer.binarise is None:
+            name, bias = layer.names.pop("bias"), layer.bias.detach()
+            layer.bias = None
+            with torch.no_grad():
+                layer.norm = self.parameters.named(FusedNorm(bias, _fan_in_variance(layer), name))
 
     def factor(self, node: NodeView, x: str) -> Operand | None:
         """The operand of arithmetic that is a parameter with a number for each channel of x, along axis 1."""
@@ -299,7 +305,9 @@ class _Reader:
             else None
             for at, name in enumerate(node.inputs)
         )
-        reading = OPERATORS[node.op](Site(node, static, self.graph.opset))
+        site = Site(node, static, self.graph.opset)
+        reading = OPERATORS[node.op](site)
+        site.see_attributes()
         self.add(node, Operator(node.op, reading.run), [self.operand(node, at) for at in reading.positions])
 
     def operand(self, node: NodeView, position: int) -> str:
@@ -308,7 +316,7 @@ class _Reader:
         if not self.parameters.trained(node, position):
             return name
         held = self.parameters.held(Stored(self.parameters.value(node, position)), {"value": (node, position)})
-        own = f"{node.name}/{name}"
+        own = self.parameters.free(f"{node.name}/{name}")
         self.varying.add(own)
         self.modules.append((Step(own, (), (own,)), held))
         return own
@@ -350,15 +358,6 @@ def _layer(
         groups=int(node.attribute("group", 1)),
     )
     return Conv(weight, bias, windows)
-
-
-def _unfuse(layer: Layer) -> None:
-    """Give a stem with a bias the normalisation that an exporter fused into it."""
-    if isinstance(layer, Conv) and layer.weight is not None and layer.bias is not None and layer.binarise is None:
-        name, bias = layer.names.pop("bias"), layer.bias.detach()
-        layer.bias = None
-        with torch.no_grad():
-            layer.norm = FusedNorm(bias, _fan_in_variance(layer), name)
 
 
 def _read_by_some(modules: Sequence[tuple[Step, nn.Module]], outputs: Sequence[str]) -> list[tuple[Step, nn.Module]]:

@@ -11,9 +11,6 @@ from reptran_compiler.runtime import RuntimeFailure
 from reptran_compiler.training.agreement import agreement
 from reptran_compiler.training.writing import network_in, to_onnx
 
-#: How far torch and onnxruntime may be apart, of a tensor's largest value: the judge's limit for float32.
-LIMIT = 1e-4
-
 
 def verified(network: nn.Module) -> ModelProto:
     """The ONNX model of a network, which onnxruntime was seen to compute the same with.
@@ -22,8 +19,8 @@ def verified(network: nn.Module) -> ModelProto:
         network: as of `to_onnx`. It is in evaluation mode afterwards.
 
     Raises:
-        Differs: a parameter is no number, onnxruntime does not run the model, or a tensor differs by more than
-            `LIMIT` of its largest value, binarisations forced to agree (exit code 3).
+        Differs: a parameter is no number, onnxruntime does not run the model, or a tensor differs by more
+            than the judge allows its type, binarisations forced to agree (exit code 3).
         ValueError: there is no network that `to_torch` made.
     """
     model = to_onnx(network)
@@ -33,7 +30,7 @@ def verified(network: nn.Module) -> ModelProto:
         found = agreement(network_in(network), model)
     except RuntimeFailure as error:
         raise Differs(f"the network that was made does not run in onnxruntime: {error}") from None
-    if not found.worst <= LIMIT:
+    if not found.share <= 1:
         where = f"tensor {found.tensor!r}: torch and onnxruntime differ by {found.worst:.1e} of its largest value"
         raise Differs(f"verification failed: {where}; nothing was written, please report it")
     return model

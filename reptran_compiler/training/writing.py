@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from reptran_compiler import provenance
 from reptran_compiler.model.convert import INITIALIZERS_ARE_NO_INPUTS
 from reptran_compiler.training.holding import Holding
 from reptran_compiler.training.network import Network
+from reptran_compiler.training.straight_through import WeightSign
 
 
 def to_onnx(network: nn.Module) -> ModelProto:
@@ -24,18 +24,23 @@ def to_onnx(network: nn.Module) -> ModelProto:
         network: a network of `to_torch`, or a module around one (`DistributedDataParallel`, an average of weights).
 
     Raises:
-        ValueError: there is no such network in it, or there are several; or the file stores once what two layers
-            would write differently.
+        ValueError: there is no such network in it, or there are several; it was converted to another type; or its
+            binary weights are real just now, as in the first of two steps of training.
     """
     inner = network_in(network)
     model = ModelProto()
     model.CopyFrom(inner.blueprint.model)
-    for (index, position), name in inner.blueprint.operands.items():
-        model.graph.node[index].input[position] = name
-    values = _written(inner)
     before = {tensor.name: tensor for tensor in model.graph.initializer}
-    for name, value in values.items():
+    kinds: dict[str, int] = {}
+    for (index, position), name in inner.blueprint.operands.items():
+        read = model.graph.node[index].input
+        kinds[name] = before[read[position]].data_type
+        read[position] = name
+    for name, value in _written(inner).items():
         made = _stored(name, value)
+        if made.data_type != kinds[name]:
+            there, here = (TensorProto.DataType.Name(kind).lower() for kind in (kinds[name], made.data_type))
+            raise ValueError(f"{name!r} is {there} in the file and {here} here: convert the network, as by .float()")
         if name in before:
             made.doc_string = before[name].doc_string
             before[name].CopyFrom(made)
@@ -63,15 +68,16 @@ def _written(network: Network) -> dict[str, Tensor]:
     """What the file stores, by name.
 
     Raises:
-        ValueError: two modules share a tensor of the file, and would write different ones.
+        ValueError: binary weights are real just now.
     """
     made: dict[str, Tensor] = {}
+    if any(isinstance(module, WeightSign) and module.real for module in network.modules()):
+        raise ValueError("its binary weights are used as real ones just now (`real`), which the file cannot say")
     with torch.no_grad():
         for module in network.modules():
             for name, value in module.written().items() if isinstance(module, Holding) else ():
-                if name in made and not torch.equal(made[name], value):
-                    raise ValueError(f"{name!r} is stored once, and two layers would have it differently")
-                made[name] = value
+                there = made.setdefault(name, value)
+                assert torch.allclose(there, value, 0, 0, equal_nan=True), f"{name!r} would be written differently"
     return made
 
 
@@ -80,4 +86,4 @@ def _stored(name: str, value: Tensor) -> TensorProto:
     if value.dtype is torch.bfloat16:
         raw = value.view(torch.int16).numpy().tobytes()
         return TensorProto(name=name, dims=list(value.shape), data_type=TensorProto.BFLOAT16, raw_data=raw)
-    return numpy_helper.from_array(np.ascontiguousarray(value.numpy()), name)
+    return numpy_helper.from_array(value.numpy(), name)
