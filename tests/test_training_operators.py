@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from reptran_compiler.errors import BadInput
 from reptran_compiler.runtime import Session
 from reptran_compiler.training.operators import OPERATORS
 from reptran_compiler.training.reading import _Reader
@@ -58,6 +59,8 @@ CASES = [
     Case("Pow", stored=(_f(2.0),)),
     Case("Elu", attributes={"alpha": 0.7}),
     Case("LeakyRelu", attributes={"alpha": 0.2}),
+    Case("Selu", attributes={"alpha": 1.2, "gamma": 0.7}),
+    Case("Mod", stored=(_f(0.3),), attributes={"fmod": 1}),
     Case("HardSigmoid", attributes={"alpha": 0.3, "beta": 0.4}),
     Case("Clip", stored=(_f(-0.5), _f(0.7))),
     Case("Clip", stored=(_f(0.0),)),
@@ -90,7 +93,12 @@ CASES = [
     Case("ReduceSum", stored=(_i(-1, 2),), attributes={"keepdims": 0}),
     Case("ReduceMean", stored=(_i(1),), opset=18),
     Case("ReduceMean"),
-    Case("ReduceSum", attributes={"noop_with_empty_axes": 1}),
+    *(
+        Case(f"Reduce{kind}", stored=axes, attributes={"noop_with_empty_axes": noop}, opset=18)
+        for kind in ("Sum", "L1", "L2", "SumSquare")
+        for axes in ((), (_i(),))
+        for noop in (0, 1)
+    ),
     Case("Reshape", stored=(_i(0, -1),)),
     Case("Reshape", stored=(_i(-1, 4, 30),)),
     Case("Flatten"),
@@ -107,6 +115,7 @@ CASES = [
     Case("Slice", stored=(_i(-3), _i(-1), _i(1))),
     Case("Slice", stored=(_i(-1), _i(-(2**62)), _i(1), _i(-2))),
     Case("Slice", stored=(_i(3), _i(1), _i(1))),
+    Case("Slice", stored=(_i(-100), _i(-200), _i(3), _i(-1))),
     Case("Slice", attributes={"starts": [1], "ends": [3], "axes": [1]}, opset=9),
     Case("Pad", stored=(_i(0, 1, 0, 0, 0, 2, 0, 0), _f(-1.0))),
     Case("Pad", stored=(_i(0, 0, 1, 2, 0, 0, 0, 1),), attributes={"mode": "reflect"}),
@@ -124,6 +133,7 @@ CASES = [
     Case("Shape", attributes={"start": 1, "end": 3}),
     Case("Gather", stored=(_i(2, -1, 0),), attributes={"axis": 1}),
     Case("Gather", stored=(np.array(1, np.int64),), attributes={"axis": 1}),
+    Case("Gather", shape=(4,), stored=(np.array(1, np.int64),)),
     Case("DepthToSpace", shape=(2, 8, 3, 3), attributes={"blocksize": 2}),
     Case("DepthToSpace", shape=(2, 8, 3, 3), attributes={"blocksize": 2, "mode": "CRD"}),
     Case("MatMul", shape=(2, 3, 3), maps=2),
@@ -158,6 +168,23 @@ def test_an_operator_computes_what_onnxruntime_does(case: Case) -> None:
     outputs = [f"y{k}" for k in range(case.outputs)]
     inputs = [*(f"x{k}" for k in range(case.maps)), *(f"s{k}" for k in range(len(case.stored)))]
     _same(_model([helper.make_node(case.op, inputs, outputs, "n", **case.attributes)], case, outputs), case, outputs)
+
+
+@pytest.mark.parametrize(
+    ("case", "outputs", "words"),
+    [
+        (Case("Relu", attributes={"ceiling": 6.0}), ["y"], "its attribute 'ceiling' is not known"),
+        (Case("AveragePool", attributes={"kernel_shape": [2, 2], "dilations": [2, 2]}, opset=19), ["y"], "dilated"),
+        (Case("Dropout"), ["y", "mask"], "its mask is read"),
+        (Case("Dropout", stored=(_f(0.5), np.array(True))), ["y"], "training mode"),
+    ],
+    ids=["attribute", "dilations", "mask", "training"],
+)
+def test_a_form_that_is_not_known_is_no_other_form(case: Case, outputs: list[str], words: str) -> None:
+    inputs = ["x0", *(f"s{k}" for k in range(len(case.stored)))]
+    model = _model([helper.make_node(case.op, inputs, outputs, "n", **case.attributes)], case, outputs)
+    with pytest.raises(BadInput, match=words):
+        _Reader(ProtoGraph(model), "clip", "clip").network()
 
 
 def _float(name: str, made: str) -> onnx.NodeProto:

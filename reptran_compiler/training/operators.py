@@ -18,16 +18,15 @@ from torch.nn import functional as F
 
 from reptran_compiler.training.pooling import pool, pool_globally
 from reptran_compiler.training.shaping import SHAPING
-from reptran_compiler.training.sites import Reading, Run, Site, integers
+from reptran_compiler.training.sites import Reading, Run, Site, Unsupported, integers
+
+#: The defaults of Selu's attributes.
+_SELU_ALPHA, _SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
 
 
 def torch_dtype(kind: int) -> torch.dtype:
     """The torch dtype of an ONNX data type."""
     return torch.from_numpy(np.zeros((), helper.tensor_dtype_to_np_dtype(kind))).dtype
-
-
-def _first(run: Run) -> Callable[[Site], Reading]:
-    return lambda site: Reading(run, (0,))
 
 
 def _all(run: Run) -> Callable[[Site], Reading]:
@@ -81,15 +80,22 @@ def _flat_softmax(x: Tensor, run: Run, axis: int) -> Tensor:
 
 
 def _reduce(site: Site, run: Run) -> Reading:
-    axes = site.value(1, "axes")
-    if axes is not None and not len(integers(axes)) or (axes is None and site.attribute("noop_with_empty_axes", 0)):
-        return Reading(_same, (0,))
-    held = None if axes is None else integers(axes)
-    return Reading(partial(_reduced, run=run, axes=held, keep=bool(site.attribute("keepdims", 1))), (0,))
+    axes, keep = site.value(1, "axes"), bool(site.attribute("keepdims", 1))
+    held, noop = () if axes is None else integers(axes), bool(site.attribute("noop_with_empty_axes", 0))
+    if noop and not held:
+        return Reading(partial(_alone, run=run), (0,))
+    return Reading(partial(_reduced, run=run, axes=held, keep=keep), (0,))
 
 
-def _reduced(x: Tensor, run: Run, axes: tuple[int, ...] | None, keep: bool) -> Tensor:
-    made: Tensor = run(x, dim=tuple(range(x.dim())) if axes is None else axes, keepdim=keep)
+def _reduced(x: Tensor, run: Run, axes: tuple[int, ...], keep: bool) -> Tensor:
+    """Over some axes, or over all where none is named."""
+    made: Tensor = run(x, dim=axes or tuple(range(x.dim())), keepdim=keep)
+    return made
+
+
+def _alone(x: Tensor, run: Run) -> Tensor:
+    """Each number by itself: over an axis of one."""
+    made: Tensor = run(x[..., None], dim=(-1,), keepdim=False)
     return made
 
 
@@ -107,6 +113,27 @@ def _sum_of_squares(x: Tensor, dim: tuple[int, ...], keepdim: bool) -> Tensor:
 
 def _leaky(site: Site) -> Reading:
     return Reading(partial(F.leaky_relu, negative_slope=float(site.attribute("alpha", 0.01))), (0,))
+
+
+def _selu(site: Site) -> Reading:
+    alpha, gamma = (float(site.attribute(*each)) for each in (("alpha", _SELU_ALPHA), ("gamma", _SELU_GAMMA)))
+    return Reading(partial(_scaled_elu, alpha=alpha, gamma=gamma), (0,))
+
+
+def _scaled_elu(x: Tensor, alpha: float, gamma: float) -> Tensor:
+    return gamma * F.elu(x, alpha)
+
+
+def _mod(site: Site) -> Reading:
+    return Reading(torch.fmod if site.attribute("fmod", 0) else torch.remainder, (0, 1))
+
+
+def _dropout(site: Site) -> Reading:
+    if len([name for name in site.node.outputs if name]) > 1:
+        raise Unsupported("its mask is read")
+    if site.opset >= 12 and np.any(site.value(2, default=False)):
+        raise Unsupported("it runs in training mode: export the network in inference mode (model.eval())")
+    return Reading(_same, (0,))
 
 
 def _elu(site: Site) -> Reading:
@@ -128,7 +155,7 @@ def _power(x: Tensor, y: Tensor) -> Tensor:
 
 _FUNCTIONS: Mapping[str, Run] = MappingProxyType(
     {
-        "Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": _divide, "Pow": _power, "Mod": torch.remainder,
+        "Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": _divide, "Pow": _power,
         "Greater": torch.gt, "GreaterOrEqual": torch.ge, "Less": torch.lt, "LessOrEqual": torch.le,
         "Equal": torch.eq, "And": torch.logical_and, "Or": torch.logical_or, "Xor": torch.logical_xor,
         "Where": torch.where, "MatMul": torch.matmul,
@@ -136,7 +163,7 @@ _FUNCTIONS: Mapping[str, Run] = MappingProxyType(
         "Sum": partial(_fold, torch.add), "Mean": _average,
         "Abs": torch.abs, "Ceil": torch.ceil, "Erf": torch.erf, "Exp": torch.exp, "Floor": torch.floor,
         "HardSwish": F.hardswish, "Identity": _same, "Log": torch.log, "Mish": F.mish, "Neg": torch.neg,
-        "Not": torch.logical_not, "Reciprocal": torch.reciprocal, "Relu": torch.relu, "Selu": torch.selu,
+        "Not": torch.logical_not, "Reciprocal": torch.reciprocal, "Relu": torch.relu,
         "Sigmoid": torch.sigmoid, "Softplus": F.softplus, "Softsign": F.softsign, "Sqrt": torch.sqrt,
         "Tanh": torch.tanh,
         "GlobalAveragePool": partial(pool_globally, run=torch.mean),
@@ -157,12 +184,14 @@ OPERATORS: Mapping[str, Callable[[Site], Reading]] = MappingProxyType(
         "AveragePool": partial(pool, average=True),
         "Cast": _cast,
         "Clip": _clip,
-        "Dropout": _first(_same),
+        "Dropout": _dropout,
         "Elu": _elu,
         "HardSigmoid": _hard_sigmoid,
         "LeakyRelu": _leaky,
         "LogSoftmax": partial(_softmax, run=F.log_softmax),
         "MaxPool": partial(pool, average=False),
+        "Mod": _mod,
+        "Selu": _selu,
         "Softmax": partial(_softmax, run=F.softmax),
     }
 )

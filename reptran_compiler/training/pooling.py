@@ -21,6 +21,8 @@ def pool(site: Site, average: bool) -> Reading:
     rank = len(kernel)
     if len([name for name in site.node.outputs if name]) > 1:
         raise Unsupported("its second output is read")
+    if average and any(each != 1 for each in integers(site.attribute("dilations", [1] * rank))):
+        raise Unsupported("its window is dilated")
     run = partial(
         _pooled,
         average=average,
@@ -62,8 +64,6 @@ def _pooled(
             F.pad(x, padded, value=-math.inf) if any(padded) else x, kernel, strides, 0, dilations
         )
         return _cut(made, sizes)
-    if any(each != 1 for each in dilations):
-        raise Unsupported("AveragePool with dilations")
     average_pool: Run = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[rank - 1]
     if not any(padded):
         return _cut(average_pool(x, kernel, strides), sizes)

@@ -88,7 +88,7 @@ def _sliced(x: Tensor, cuts: Sequence[tuple[int, int, int, int]]) -> Tensor:
             begin, stop, pace = slice(start, end, step).indices(size)
             x = x[(slice(None),) * (axis % x.dim()) + (slice(begin, max(begin, stop), pace),)]
         else:
-            begin = min(max(start + size if start < 0 else start, -1), size - 1)
+            begin = min(max(start + size if start < 0 else start, 0), size - 1)
             stop = min(max(end + size if end < 0 else end, -1), size - 1)
             x = x.index_select(axis % x.dim(), torch.arange(begin, stop, step, device=x.device))
     return x
@@ -170,7 +170,7 @@ def _gather(site: Site) -> Reading:
 def _gathered(x: Tensor, places: Tensor, axis: int) -> Tensor:
     flat = places.reshape(-1).to(x.device)
     made = x.index_select(axis % x.dim(), torch.where(flat < 0, flat + x.shape[axis], flat))
-    return made.reshape(*x.shape[: axis % x.dim()], *places.shape, *x.shape[axis % x.dim() + 1 :])
+    return made.reshape([*x.shape[: axis % x.dim()], *places.shape, *x.shape[axis % x.dim() + 1 :]])
 
 
 def _filled(shape: Tensor, value: float | int, dtype: torch.dtype) -> Tensor:

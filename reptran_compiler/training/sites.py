@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from reptran_compiler.verification.protograph import NodeView
 
 Run = Callable[..., Any]
+#: Attributes that change nothing here: of outputs that are not read, of training mode, and of 8-bit floats.
+_HARMLESS = frozenset({"storage_order", "ratio", "seed", "saturate", "round_mode"})
 
 
 class Unsupported(Exception):
@@ -26,15 +28,23 @@ class Site:
         node: the operator.
         static: what its inputs hold, by position; None where that depends on the graph's inputs or on parameters.
         opset: the version of ONNX' own operators.
+        asked: the names of the attributes that were asked for.
     """
 
     node: NodeView
     static: tuple[NDArray[Any] | None, ...]
     opset: int
+    asked: set[str] = field(default_factory=set)
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """An attribute, or the default."""
+        self.asked.add(name)
         return self.node.attribute(name, default)
+
+    def see_attributes(self) -> None:
+        """Raise `Unsupported` where the operator has an attribute that nothing asked for: it might matter."""
+        for name in sorted({each.name for each in self.node.proto.attribute} - self.asked - _HARMLESS):
+            raise Unsupported(f"its attribute {name!r} is not known")
 
     def value(self, position: int, attribute: str = "", default: Any = None) -> Any:
         """What an input holds, as an array, or an attribute that older opsets have in its place, or the default.
