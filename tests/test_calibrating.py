@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, numpy_helper
 from torch import Tensor
 
 from reptran_compiler import compile_model
@@ -88,6 +88,17 @@ def test_a_network_that_was_measured_stays_as_it_is_when_it_is_measured_again() 
     torch.testing.assert_close(_outputs(again, images), before, rtol=1e-4, atol=1e-4)
     folded = [module for module in again.modules() if isinstance(module, FoldedNorm)]
     assert any(float(module.statistics.running_mean.abs().max()) > 0 for module in folded)
+
+
+def test_a_network_that_learned_in_evaluation_mode_keeps_what_it_learned() -> None:
+    """As where normalisations are frozen: its weights are no longer the original's."""
+    images = _images()
+    network = to_torch(compile_model(plain(), 2, verify=False))
+    network.eval()(images[0]).square().mean().backward()
+    torch.optim.SGD(network.parameters(), lr=0.01).step()
+    before = _outputs(network, images)
+    calibrate(network, images)
+    assert torch.allclose(_outputs(network, images), before, rtol=1e-3, atol=1e-3)
 
 
 def test_training_mode_begins_where_evaluation_is() -> None:
@@ -228,6 +239,17 @@ def test_images_that_do_not_fit_are_refused(files: Path, capsys: pytest.CaptureF
     np.savez(files / "gray.npz", **arrays)
     assert main([str(files / "rep.onnx"), "--data", str(files / "gray.npz"), "-o", str(files / "out.onnx")]) == 2
     assert "does not take images [1, 8, 8]" in capsys.readouterr().err
+
+
+def test_half_precision_is_measured(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(files)
+    model = onnx.load("plain.onnx")
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    onnx.save(model, "half.onnx")
+    assert main(["half.onnx", "--data", "data.npz", "-o", "out.onnx", "-q"]) == 0
 
 
 def test_help_needs_no_torch() -> None:

@@ -6,7 +6,7 @@ import csv
 import io
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +149,7 @@ def test_flags_make_the_recipe() -> None:
         (["--mean", "1,2"], "--mean 1.0,2.0: 1 or 1 numbers"),
         (["--std", "0"], "above 0"),
         (["--rate", "-1"], "a recipe has a learning rate above 0, not -1.0"),
+        (["--weight-decay", "-1"], "a recipe has weight decays from 0 on, not -1.0"),
         (["--rate", "nan"], "a recipe has a learning rate above 0, not nan"),
         (["--batch", "200"], "a batch has 200 images, and there are 100 to train on"),
         (["--data", "nowhere"], "there is no data set at nowhere: nothing is downloaded"),
@@ -176,6 +177,51 @@ def test_what_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], flags
     said = capsys.readouterr()
     assert words in said.err and said.err.startswith("reptran-train: ") and said.err.count("\n") == 1
     assert not said.out and not (folder / "out.onnx").exists()
+
+
+def _fixed(model: ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    flat = next(node for node in model.graph.node if node.op_type == "Flatten")
+    flat.op_type = "Reshape"
+    flat.input.append("row")
+    channels = next(tensor.dims[0] for tensor in model.graph.initializer if tensor.name == "fc")
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, channels]), "row"))
+
+
+def _bytes(model: ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    for node in model.graph.node:
+        node.input[:] = ["cast" if name == "x" else name for name in node.input]
+    model.graph.node.insert(0, helper.make_node("Cast", ["x"], ["cast"], "cast", to=TensorProto.FLOAT))
+
+
+def _two(model: ModelProto) -> None:
+    model.graph.output.append(helper.make_tensor_value_info("f", TensorProto.FLOAT, ["N", None]))
+
+
+def _larger(model: ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 12
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_fixed, "its file is for batches of 1: export it with a dynamic batch axis"),
+        (_bytes, "the network reads uint8, and images are fed as floats"),
+        (_two, "the network has 2 outputs: one is trained"),
+        (_larger, "does not take images [1, 8, 8] of data.npz: its file says ['N', 1, 8, 12]"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_is_measured(
+    folder: Path, capsys: pytest.CaptureFixture[str], change: Callable[[ModelProto], None], words: str
+) -> None:
+    """The last two run in torch: a file that reads something else would be trained on what it cannot be fed."""
+    model = binary_model()
+    change(model)
+    onnx.save(model, "rep.onnx")
+    assert main(command()) == 2
+    said = capsys.readouterr()
+    assert words in said.err and said.err.count("\n") == 1 and not (folder / "out.onnx").exists()
 
 
 def _there(module: str) -> bool:

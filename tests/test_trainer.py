@@ -393,6 +393,32 @@ def test_what_cannot_be_trained() -> None:
         train(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), dataset(), PLAIN)
     with pytest.raises(BadInput, match="the loss is .* in epoch 1: choose a lower"):
         train(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), dataset(), replace(PLAIN, rate=1e38))
+    with pytest.raises(BadInput, match=r"the teacher gives \[3\] numbers an image, and the network \[4\]"):
+        taught = module_teacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
+        train(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), dataset(), PLAIN, teacher=taught)
+
+
+def test_what_the_last_batch_spoiled_is_not_kept(tmp_path: Path) -> None:
+    """Its loss was a number; those of the images to test with are none."""
+    with pytest.raises(BadInput, match="the loss is nan in epoch 1: choose a lower"):
+        network, data = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), dataset(train=10)
+        train(network, data, replace(PLAIN, rate=1e38), checkpoint=tmp_path / "run.pt")
+    assert not (tmp_path / "run.pt").exists()
+
+
+def test_an_average_leaves_integers_as_they_are() -> None:
+    """Such as the indices of a shuffle: rounded averages of them are other ones."""
+
+    class Shuffled(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("order", torch.arange(64).flip(0), persistent=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert torch.equal(self.order, torch.arange(64).flip(0))
+            return super().forward(x)
+
+    train(Shuffled(), dataset(), replace(PLAIN, ema=0.9))
 
 
 # --- several processes ---

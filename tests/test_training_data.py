@@ -319,6 +319,21 @@ def test_malformed_npz(tmp_path: Path, arrays: dict[str, NDArray[np.generic] | N
         read_dataset(tmp_path / "a.npz")
 
 
+def test_npz_files_that_are_none(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", pixels(6, 4, 4))
+    (tmp_path / "a.npy").rename(tmp_path / "a.npz")
+    with pytest.raises(BadInput, match="cannot read [^\n]*a.npz: it holds one array"):
+        read_dataset(tmp_path / "a.npz")
+    many = {f"{part}_{what}": np.zeros((6, 40, 40), np.uint8) for part in ("train", "test") for what in ("images", "x")}
+    np.savez_compressed(tmp_path / "b.npz", **many)
+    content = bytearray((tmp_path / "b.npz").read_bytes())
+    start = content.index(b"train_images.npy") + len(b"train_images.npy") + 24
+    content[start : start + 30] = bytes(255 - each for each in content[start : start + 30])
+    (tmp_path / "b.npz").write_bytes(content)
+    with pytest.raises(BadInput, match="cannot read [^\n]*b.npz: "):
+        read_dataset(tmp_path / "b.npz")
+
+
 def test_what_is_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="nothing is downloaded"):
         read_dataset(tmp_path / "nowhere")

@@ -28,7 +28,9 @@ from reptran_compiler.training import (
     WeightSign,
     agreement,
     escape,
+    rescale,
     sources,
+    spread,
     to_onnx,
     to_torch,
     unescape,
@@ -474,3 +476,33 @@ def test_half_precision_is_verified_with_its_own_limit() -> None:
         value.type.tensor_type.elem_type = TensorProto.FLOAT16
     found = verified(to_torch(model))
     assert {tensor.data_type for tensor in found.graph.initializer} == {TensorProto.FLOAT16}
+
+
+def test_bringing_latent_weights_to_a_magnitude_changes_no_sign() -> None:
+    """However large or small they are, and however far apart."""
+    for scale in (1e20, 1e-30, np.where(np.arange(8)[:, None, None, None] == 0, 1e19, 1e-25)):
+        net = to_torch(_one_layer(_NODE("Sign", ["a"], ["s"], name="s"), latent=_WEIGHTS * scale))
+        layer = net.module("layer")
+        assert isinstance(layer, Conv) and layer.weight is not None
+        before = torch.sign(layer.weight.detach())
+        assert rescale(net) == 1
+        assert torch.equal(torch.sign(layer.weight.detach()), before)
+        assert float(layer.weight.detach().square().mean().sqrt()) == pytest.approx(0.1)
+
+
+def test_latent_weights_that_a_real_layer_reads_too_keep_their_magnitude() -> None:
+    model = _one_layer(_NODE("Sign", ["a"], ["s"], name="s"), latent=_WEIGHTS)
+    pool = next(node for node in model.graph.node if node.op_type == "GlobalAveragePool")
+    model.graph.node.insert(
+        list(model.graph.node).index(pool), _NODE("Conv", ["y", "latent"], ["t"], name="real", pads=[1] * 4)
+    )
+    pool.input[0] = "t"
+    net = to_torch(model)
+    assert rescale(net) == 0
+    assert agreement(net, net.blueprint.model).worst < LIMIT
+
+
+def test_copies_are_shifted_where_there_are_copies() -> None:
+    """In `layer` scope a map has its own width, and what is repeated in it are no copies."""
+    assert spread(to_torch(compile_model(plain(), 4, verify=False))) == 2
+    assert spread(to_torch(compile_model(plain(), 4, verify=False, scope="layer"))) == 0

@@ -42,6 +42,7 @@ def _run(arguments: CalibrateArguments) -> int:
     from reptran_compiler.reporting import make_console, progress
     from reptran_compiler.training import calibrate, to_torch, verified
     from reptran_compiler.training.data import image_size, plain_batches, read_dataset
+    from reptran_compiler.training.fitting import float_type, see_images
 
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
@@ -50,12 +51,9 @@ def _run(arguments: CalibrateArguments) -> int:
     network = to_torch(model)
     with progress(make_console(stderr=True), quiet=arguments.quiet, remaining=True) as step:
         step("reading images", 0, None)
-        batches = plain_batches(data, arguments.images, arguments.batch, arguments.seed)
-        try:
-            count = calibrate(network, batches, lambda done, total: step("measuring", done, total))
-        except (RuntimeError, ValueError) as error:
-            shape, said = list(data.train.shape), " ".join(str(error).split())
-            raise BadInput(f"the network does not take images {shape} of {data.name}: {said}") from None
+        see_images(network, data)
+        batches = plain_batches(data, arguments.images, arguments.batch, arguments.seed, float_type(network))
+        count = calibrate(network, batches, lambda done, total: step("measuring", done, total))
     if not count:
         raise NothingToDo(f"{arguments.model} has no batch normalisation whose statistics could be measured")
     write_model(verified(network), arguments.output)

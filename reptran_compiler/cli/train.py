@@ -74,12 +74,14 @@ def _train(
     from reptran_compiler.reporting import make_console, progress
     from reptran_compiler.training import calibrate, rescale, to_torch, verified
     from reptran_compiler.training.data import plain_batches
+    from reptran_compiler.training.fitting import float_type, see_fit
     from reptran_compiler.training.teachers import onnx_teacher
     from reptran_compiler.training.trainer import train
 
     teacher = None if arguments.teacher is None else onnx_teacher(arguments.teacher, arguments.threads or 1)
     observers = _observers(arguments)
     network = to_torch(model, activations=asked.activations, weights=asked.weights)
+    see_fit(network, data, teacher=teacher)
 
     def observe(rows: Sequence[Row]) -> None:
         for each in observers:
@@ -91,7 +93,8 @@ def _train(
             rescale(network, arguments.latents)
         if arguments.calibrate:
             step("measuring statistics", 0, None)
-            calibrate(network, plain_batches(data, arguments.calibrate, asked.batch, asked.seed))
+            dtype = float_type(network)
+            calibrate(network, plain_batches(data, arguments.calibrate, asked.batch, asked.seed, dtype))
         rows = train(
             network,
             data,

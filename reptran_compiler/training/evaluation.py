@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reptran_compiler.training.fitting import float_type
 from reptran_compiler.training.processes import Processes
 
 
@@ -58,8 +59,3 @@ def measure(
             tally.add(F.cross_entropy(logits, labels), logits, labels)
     network.train(mode)
     return tally.means(processes)
-
-
-def float_type(network: nn.Module) -> torch.dtype:
-    """The type of a network's parameters, in which it expects its images."""
-    return next((each.dtype for each in network.parameters() if each.is_floating_point()), torch.float32)

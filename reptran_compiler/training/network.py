@@ -68,8 +68,8 @@ class Network(nn.Module):
         inputs, outputs: the names of the graph's inputs and outputs.
         nodes: the modules.
         blueprint: what it was read from; `to_onnx` writes with its help.
-        as_read: whether its parameters are still those of the blueprint; not once it ran in training mode, was
-            calibrated, or was given a state.
+        as_read: whether its parameters are still those of the blueprint; not once it ran in training mode, a gradient
+            went through it, it was calibrated, or was given a state.
     """
 
     def __init__(
@@ -133,7 +133,13 @@ class Network(nn.Module):
             for name in self.done(place):
                 values.pop(name, None)
         made = tuple(self._value(name, values) for name in self.outputs)
+        for each in made if self.as_read else ():
+            if each.requires_grad:
+                each.register_hook(self._learn)
         return made[0] if len(made) == 1 else made
+
+    def _learn(self, _: Tensor) -> None:
+        self.as_read = False
 
     def read(self, place: int, values: Mapping[str, Any]) -> list[Any]:
         """What one of its modules reads: `place` is which of `steps`, `values` the tensors by ONNX name."""

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
-from onnx import helper
+from onnx import TensorProto, helper
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,8 +25,17 @@ _SELU_ALPHA, _SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
 
 
 def torch_dtype(kind: int) -> torch.dtype:
-    """The torch dtype of an ONNX data type."""
-    return torch.from_numpy(np.zeros((), helper.tensor_dtype_to_np_dtype(kind))).dtype
+    """The torch dtype of an ONNX data type.
+
+    Raises:
+        Unsupported: torch has none.
+    """
+    if kind == TensorProto.BFLOAT16:
+        return torch.bfloat16
+    try:
+        return torch.from_numpy(np.zeros((), helper.tensor_dtype_to_np_dtype(kind))).dtype
+    except TypeError:
+        raise Unsupported(f"torch has no {TensorProto.DataType.Name(kind).lower()}") from None
 
 
 def _all(run: Run) -> Callable[[Site], Reading]:

@@ -73,11 +73,12 @@ class Recipe:
     weights: str = "clip"
 
     def __post_init__(self) -> None:
+        decays = [step.weight_decay for step in self.steps]
         for words, value, fits in (
             ("a learning rate above 0", self.rate, 0 < self.rate < math.inf),
             ("at least 1 epoch", self.epochs, self.epochs >= 1),
             ("a batch of at least 2 images", self.batch, self.batch >= 2),
-            ("weight decays from 0 on", self.steps, all(0 <= step.weight_decay < math.inf for step in self.steps)),
+            ("weight decays from 0 on", min(decays), all(0 <= decay < math.inf for decay in decays)),
             ("a momentum in [0, 1)", self.momentum, 0 <= self.momentum < 1),
             ("label smoothing in [0, 1)", self.smoothing, 0 <= self.smoothing < 1),
             ("a share of the teacher in [0, 1]", self.distillation, 0 <= self.distillation <= 1),

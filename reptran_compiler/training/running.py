@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from reptran_compiler.errors import BadInput
 from reptran_compiler.reporting.progress import Step as Progress
 from reptran_compiler.training.annealing import anneal, weights_real
+from reptran_compiler.training.averaging import averaging
 from reptran_compiler.training.checkpoints import Checkpoint
 from reptran_compiler.training.curve import Row
 from reptran_compiler.training.data import Dataset, Draw, evaluation_batches, training_batches
-from reptran_compiler.training.evaluation import Tally, float_type, measure
+from reptran_compiler.training.evaluation import Tally, measure
+from reptran_compiler.training.fitting import float_type
 from reptran_compiler.training.groups import make_optimiser, set_rate
 from reptran_compiler.training.losses import Criterion
 from reptran_compiler.training.processes import Processes
@@ -66,8 +68,10 @@ class Run:
         learning_rate = rate(self.recipe, epoch)
         set_rate(self.optimiser, learning_rate)
         train_loss, train_accuracy = self._train(driven, Draw(self.recipe.seed, position))
+        _see_finite(train_loss, position + 1)
         batches = evaluation_batches(self.dataset, self.recipe.batch, self.processes, self.workers)
         test_loss, test_accuracy = measure(self._networks()[-1], batches, self.device, self.processes)
+        _see_finite(test_loss, position + 1)
         if self.average is not None and epoch + 1 == self.recipe.epochs:
             self.network.load_state_dict(self.average.module.state_dict())
         seconds = time.monotonic() - began
@@ -115,8 +119,7 @@ class Run:
         self.optimiser = make_optimiser(self.network, self.recipe, step)
         self.average = None
         if self.recipe.ema is not None:
-            keep = get_ema_multi_avg_fn(self.recipe.ema)  # type: ignore[no-untyped-call]
-            self.average = AveragedModel(self.network, multi_avg_fn=keep, use_buffers=True)
+            self.average = AveragedModel(self.network, multi_avg_fn=averaging(self.recipe.ema), use_buffers=True)
 
     def _train(self, driven: nn.Module, draw: Draw) -> tuple[float, float]:
         """An epoch of batches: mean loss, and share of right answers."""
@@ -140,7 +143,9 @@ class Run:
                 self.average.update_parameters(self.network)
             tally.add(loss, logits, labels)
             self.progress(words, draw.epoch * each + number, self.recipe.total_epochs * each)
-        means = tally.means(self.processes)
-        if not math.isfinite(means[0]):
-            raise BadInput(f"the loss is {means[0]} in epoch {draw.epoch + 1}: choose a lower learning rate")
-        return means
+        return tally.means(self.processes)
+
+
+def _see_finite(loss: float, epoch: int) -> None:
+    if not math.isfinite(loss):
+        raise BadInput(f"the loss is {loss} in epoch {epoch}: choose a lower learning rate")

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from reptran_compiler.errors import BadInput
 from reptran_compiler.reporting.progress import Step as Progress
 from reptran_compiler.reporting.progress import silent
 from reptran_compiler.training.curve import Observer, Row
 from reptran_compiler.training.data import Dataset
-from reptran_compiler.training.evaluation import float_type
+from reptran_compiler.training.fitting import see_fit
 from reptran_compiler.training.processes import Processes
 from reptran_compiler.training.recipe import Recipe
 from reptran_compiler.training.running import Run
@@ -61,12 +60,12 @@ def train(
         The curve: a row for each epoch, those before a resumption included.
 
     Raises:
-        BadInput: the data do not fit the network, the checkpoint is there and was not asked for or is another run's, or
-            the loss is no number any more.
+        BadInput: the data or the teacher do not fit the network, the checkpoint is there and was not asked for or is
+            another run's, or the loss is no number any more.
     """
     place = torch.device(device)
     network.to(place)
-    _see_fit(network, dataset, place)
+    see_fit(network, dataset, place, teacher)
     run = Run(network, dataset, recipe, teacher, place, processes, workers, progress)
     if checkpoint is not None:
         run.restore(checkpoint, resume)
@@ -89,22 +88,3 @@ def _driven(network: nn.Module, device: torch.device, processes: Processes) -> n
     if processes.count == 1:
         return network
     return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
-
-
-def _see_fit(network: nn.Module, dataset: Dataset, device: torch.device) -> None:
-    """See that a network takes a data set's images and knows its classes.
-
-    Raises:
-        BadInput: it does not.
-    """
-    images = torch.zeros((2, *dataset.train.shape), dtype=float_type(network), device=device)
-    network.eval()
-    try:
-        with torch.no_grad():
-            logits: Tensor = network(images)
-    except (RuntimeError, ValueError) as error:
-        shape, said = list(dataset.train.shape), " ".join(str(error).split())
-        raise BadInput(f"the network does not take images {shape} of {dataset.name}: {said}") from None
-    if logits.dim() != 2 or logits.shape[1] < dataset.classes:
-        shape = list(logits.shape[1:])
-        raise BadInput(f"{dataset.name} has {dataset.classes} classes, and the network gives {shape} numbers an image")

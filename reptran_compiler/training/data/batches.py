@@ -80,21 +80,24 @@ def evaluation_batches(dataset: Dataset, size: int, processes: Processes, worker
     return _loaded(_Reader(dataset.test, dataset.normalisation, None), chunks, workers)
 
 
-def plain_batches(dataset: Dataset, count: int, size: int, seed: int) -> list[Tensor]:
-    """Some of the images to train on, not augmented, in memory: float32 [n, C, H, W] each.
+def plain_batches(
+    dataset: Dataset, count: int, size: int, seed: int, dtype: torch.dtype = torch.float32
+) -> list[Tensor]:
+    """Some of the images to train on, not augmented, in memory: [n, C, H, W] each.
 
     Args:
         dataset: where they are from.
         count: how many, of all that there are at most.
         size: images in a batch.
         seed: which are drawn.
+        dtype: of the images.
 
     Raises:
         BadInput: an image cannot be read.
     """
     order = Draw(seed, 0).order(len(dataset.train.labels))[:count]
     chunks = [order[start : start + size] for start in range(0, len(order), size)]
-    return [images for images, _ in _loaded(_Reader(dataset.train, dataset.normalisation, None), chunks, 0)]
+    return [images.to(dtype) for images, _ in _loaded(_Reader(dataset.train, dataset.normalisation, None), chunks, 0)]
 
 
 def _loaded(reader: _Reader, batches: Sequence[NDArray[np.int64]], workers: int) -> Iterator[Batch]:

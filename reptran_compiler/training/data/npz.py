@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from reptran_compiler.errors import BadInput
@@ -31,9 +33,9 @@ def read_npz(path: Path) -> Dataset:
         BadInput: the file cannot be read, or an array is missing or is not as said.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with _opened(path) as file:
             arrays = {name: _array(file, name, other, path) for name, other in _NAMES.items()}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise BadInput(f"cannot read {path}: {reason}") from None
     train, test = (_examples(arrays[f"{each}_images"], arrays[f"{each}_labels"], path) for each in ("train", "test"))
@@ -41,6 +43,13 @@ def read_npz(path: Path) -> Dataset:
         raise BadInput(f"{path} has images of {train.shape} to train on and of {test.shape} to test with")
     classes = 1 + int(max(train.labels.max(), test.labels.max()))
     return Dataset(path.name, train, test, classes, Normalisation())
+
+
+def _opened(path: Path) -> NpzFile:
+    found = np.load(path, allow_pickle=False)
+    if not isinstance(found, NpzFile):
+        raise ValueError("it holds one array without a name (an .npy file?)")
+    return found
 
 
 def _array(file: Any, name: str, other: str, path: Path) -> NDArray[Any]:
