@@ -26,6 +26,7 @@ from training_run import RECIPE, Activation, Net, WeightSign, dataset, numbers, 
 
 from models import build  # noqa: E402
 from reptran_compiler.errors import BadInput  # noqa: E402
+from reptran_compiler.training import to_torch  # noqa: E402
 from reptran_compiler.training.annealing import weights_real  # noqa: E402
 from reptran_compiler.training.checkpoints import Checkpoint  # noqa: E402
 from reptran_compiler.training.curve import Row, to_csv  # noqa: E402
@@ -41,6 +42,7 @@ from reptran_compiler.training.synchronising import synchronised  # noqa: E402
 from reptran_compiler.training.teachers import module_teacher, onnx_teacher  # noqa: E402
 from reptran_compiler.training.tensorboard import tensorboard  # noqa: E402
 from reptran_compiler.training.trainer import train  # noqa: E402
+from tests.tiny_networks import plain  # noqa: E402
 
 SCRIPT = Path(__file__).parent / "training_run.py"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
@@ -344,7 +346,15 @@ def test_a_finished_run_is_given_back(whole: tuple[tuple[Row, ...], Net], tmp_pa
     run(checkpoint=state, resume=True)  # nothing is there: it begins
     network = Net()
     recipe = RECIPE
-    rows = train(network, dataset(), recipe, checkpoint=state, resume=True, observe=lambda rows: told.append(len(rows)))
+    rows = train(
+        network,
+        dataset(),
+        recipe,
+        checkpoint=state,
+        resume=True,
+        teacher=teacher(),
+        observe=lambda rows: told.append(len(rows)),
+    )
     assert same(rows, whole[0]) and same_state(network, whole[1]) and told == [6]
 
 
@@ -362,9 +372,12 @@ def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
             True,
         ),
         ("is a checkpoint of another network", nn.Sequential(Net()), dataset(), PLAIN, True),
+        ("was trained with its images .*, not with", Net(), _inverted(dataset()), PLAIN, True),
     ):
         with pytest.raises(BadInput, match=words):
             train(network, data, recipe, checkpoint=state, resume=resume)
+    with pytest.raises(BadInput, match=r"was trained with its teacher \(none\), not with one: it cannot go on"):
+        train(Net(), dataset(), PLAIN, teacher=teacher(), checkpoint=state, resume=True)
     content = state.read_bytes()
     for damaged in (content[:-100], b"", b"PK\3\4", content[:1000] + bytes(500) + content[1500:]):
         state.write_bytes(damaged)
@@ -373,6 +386,22 @@ def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
     torch.save({"a": 1}, state)
     with pytest.raises(BadInput, match="no checkpoint of a training run"):
         Checkpoint.load(state)
+
+
+def _inverted(data: Dataset) -> Dataset:
+    """Other images, of which the same words are true."""
+    assert isinstance(data.train, Stored)
+    return replace(data, train=replace(data.train, images=255 - data.train.images))
+
+
+def test_a_checkpoint_is_of_one_graph(tmp_path: Path) -> None:
+    """Whose parameters may have the names and the shapes of another one's."""
+    data = Dataset("noise", *[Stored(np.zeros((16, 3, 8, 8), np.uint8), np.arange(16) % 5)] * 2, 5, Normalisation())
+    model = plain()
+    train(to_torch(model), data, PLAIN, checkpoint=tmp_path / "run.pt")
+    next(node for node in model.graph.node if node.op_type == "AveragePool").op_type = "MaxPool"
+    with pytest.raises(BadInput, match="was trained with its graph .*, not with"):
+        train(to_torch(model), data, PLAIN, checkpoint=tmp_path / "run.pt", resume=True)
 
 
 def test_a_checkpoint_runs_nothing(tmp_path: Path) -> None:

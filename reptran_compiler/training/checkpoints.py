@@ -28,6 +28,8 @@ class Checkpoint:
     Attributes:
         recipe: what is followed.
         data: what is learned, in words.
+        told: what else the run depends on, by name: digests of the images and of the network's graph, and whether
+            anyone teaches. What an older file does not say is not asked of it.
         rows: the curve so far.
         network: its state.
         optimiser: its state.
@@ -36,6 +38,7 @@ class Checkpoint:
 
     recipe: Recipe
     data: str
+    told: Mapping[str, str]
     rows: tuple[Row, ...]
     network: Mapping[str, Tensor]
     optimiser: Mapping[str, Any]
@@ -51,6 +54,7 @@ class Checkpoint:
             "version": _VERSION,
             "recipe": asdict(self.recipe),
             "data": self.data,
+            "told": dict(self.told),
             "rows": [asdict(row) for row in self.rows],
             "network": self.network,
             "optimiser": self.optimiser,
@@ -82,6 +86,7 @@ class Checkpoint:
             return cls(
                 recipe=Recipe(steps=steps, **content["recipe"]),
                 data=content["data"],
+                told=content.get("told", {}),
                 rows=tuple(Row(**row) for row in content["rows"]),
                 network=content["network"],
                 optimiser=content["optimiser"],
@@ -90,11 +95,11 @@ class Checkpoint:
         except (KeyError, TypeError, AttributeError) as error:
             raise BadInput(f"{name} is no checkpoint of a training run: {error}") from None
 
-    def require(self, recipe: Recipe, data: str, path: str | os.PathLike[str]) -> None:
+    def require(self, recipe: Recipe, data: str, told: Mapping[str, str], path: str | os.PathLike[str]) -> None:
         """See that the run that goes on is the one that was stopped.
 
         Raises:
-            BadInput: it follows another recipe, or sees other data.
+            BadInput: it follows another recipe, sees other data, has another network, or is taught otherwise.
         """
         before, now = asdict(self.recipe), asdict(recipe)
         name = os.fspath(path)
@@ -103,3 +108,6 @@ class Checkpoint:
                 raise BadInput(f"{name} was trained with {key} {before[key]}, not {now[key]}: it cannot go on")
         if self.data != data:
             raise BadInput(f"{name} was trained on {self.data}, not on {data}: it cannot go on")
+        for key, value in self.told.items():
+            if told.get(key, value) != value:
+                raise BadInput(f"{name} was trained with {key} ({value}), not with {told[key]}: it cannot go on")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ from reptran_compiler.training.data import Dataset, Draw, evaluation_batches, tr
 from reptran_compiler.training.evaluation import Tally, measure
 from reptran_compiler.training.fitting import float_type
 from reptran_compiler.training.groups import make_optimiser, set_rate
+from reptran_compiler.training.identity import told_of
 from reptran_compiler.training.losses import Criterion
 from reptran_compiler.training.processes import Processes
 from reptran_compiler.training.recipe import Recipe
@@ -92,7 +95,7 @@ class Run:
         if not there:
             return
         found = Checkpoint.load(path)
-        found.require(self.recipe, str(self.dataset), path)
+        found.require(self.recipe, str(self.dataset), self._told, path)
         self.rows = list(found.rows)
         self._begin_step(max(len(self.rows) - 1, 0) // self.recipe.epochs)
         try:
@@ -107,7 +110,11 @@ class Run:
         """Write where the run stands."""
         average = None if self.average is None else self.average.state_dict()
         states = (self.network.state_dict(), self.optimiser.state_dict(), average)
-        Checkpoint(self.recipe, str(self.dataset), tuple(self.rows), *states).save(path)
+        Checkpoint(self.recipe, str(self.dataset), self._told, tuple(self.rows), *states).save(path)
+
+    @cached_property
+    def _told(self) -> Mapping[str, str]:
+        return told_of(self.network, self.dataset, self.teacher)
 
     def _networks(self) -> list[nn.Module]:
         """The network, and behind it the averaged one where there is one."""
