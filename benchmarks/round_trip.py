@@ -31,9 +31,8 @@ from reptran_compiler import compile_model
 from reptran_compiler.costs import count
 from reptran_compiler.gate import verify_pair
 from reptran_compiler.model.writing import write_bytes
+from reptran_compiler.training import Agreement, agreement, to_onnx, to_torch
 
-#: How far torch and onnxruntime may be apart, of a tensor's largest value: the judge's limit for float32.
-LIMIT = 1e-4
 #: The forms that are read and written: by name, the options of the compilation; None for the original.
 FORMS: tuple[tuple[str, dict[str, str] | None], ...] = (
     ("original", None),
@@ -81,15 +80,13 @@ def _model(network: str, variant: str) -> ModelProto:
 
 
 def _row(network: str, form: str, options: dict[str, str] | None, source: ModelProto, beta: int) -> Row:
-    from reptran_compiler.training import agreement, to_onnx, to_torch
-
     try:
         given = source if options is None else _compiled(source, beta, options)
         read = to_torch(given)
         there = agreement(read, read.blueprint.model)
         written = to_onnx(read)
         back = agreement(read, written)
-        failures = [*_apart(there.worst, back.worst), *_costs(read.blueprint.model, written)]
+        failures = [*_apart(there, back), *_costs(read.blueprint.model, written)]
         failures += _verified(source, written, options, beta)
         parameters = len(list(read.parameters()))
         return Row(network, form, parameters, there.compared, there.worst, back.worst, "; ".join(failures))
@@ -102,10 +99,10 @@ def _compiled(source: ModelProto, beta: int, options: dict[str, str]) -> ModelPr
     return compile_model(source, beta, verify=False, **options).model  # type: ignore[arg-type]
 
 
-def _apart(*worst: float) -> Iterator[str]:
-    for name, value in zip(("what was read", "what was written"), worst, strict=True):
-        if not value <= LIMIT:
-            yield f"torch and onnxruntime differ by {value:.1e} on {name}"
+def _apart(*agreements: Agreement) -> Iterator[str]:
+    for what, found in zip(("what was read", "what was written"), agreements, strict=True):
+        if not found.share <= 1:
+            yield f"torch and onnxruntime differ by {found.worst:.1e} on {what}, at {found.tensor!r}"
 
 
 def _costs(before: ModelProto, after: ModelProto) -> Iterator[str]:
