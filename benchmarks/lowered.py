@@ -186,7 +186,8 @@ def _signs(graphs: Sequence[Known], inputs: Sequence[str]) -> Iterator[tuple[str
 def table(rows: Sequence[Row], command: str) -> str:
     """The rows in Markdown."""
     failed = sum(bool(row.failure) for row in rows)
-    lines = ["# Lowered networks", "", f"{len(rows)} rows, a network at one beta each, {failed} fail. Made by `{command}`.", ""]
+    told = f"{len(rows)} rows, a network at one beta each, {failed} fail."
+    lines = ["# Lowered networks", "", f"{told} Made by `{command}`.", ""]
     lines += [
         f"Each is lowered by `--optimize` {', '.join(WAYS)}, with and without `--weights packed`: six forms.",
         "*pairs*: tensors of the lowered forms that were compared with the unlowered one, of those that have to be.",
