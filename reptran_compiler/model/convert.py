@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from onnx import (
-    AttributeProto,
     GraphProto,
     ModelProto,
     NodeProto,
@@ -20,20 +19,9 @@ from onnx import (
 
 from reptran_compiler.model.elements import Constant, Node, Tensor, Unread, Variable
 from reptran_compiler.model.graph import Graph
-from reptran_compiler.model.protos import copy_fields, element_dtype
-from reptran_compiler.model.referred import Scratch, array_of
+from reptran_compiler.model.protos import PLAIN, copy_fields, element_dtype, plain_attributes, plain_value
+from reptran_compiler.model.referred import Scratch, tensor_of
 from reptran_compiler.model.subgraphs import bodies, captured
-
-_PLAIN = {
-    AttributeProto.FLOAT,
-    AttributeProto.INT,
-    AttributeProto.STRING,
-    AttributeProto.TENSOR,
-    AttributeProto.FLOATS,
-    AttributeProto.INTS,
-    AttributeProto.STRINGS,
-}
-
 
 #: From this IR version on, an initializer need not be a graph input.
 INITIALIZERS_ARE_NO_INPUTS = 4
@@ -65,16 +53,14 @@ def import_model(model: ModelProto, scratch: Scratch | None = None) -> Graph:
     labels: set[str] = set()
     nodes = []
     for index, node in enumerate(proto.node):
-        read = [_tensor(tensors, name) for name in node.input]
-        made = [_tensor(tensors, name) for name in node.output]
-        attrs = {a.name: _value(a) for a in node.attribute if a.type in _PLAIN}
+        read = [tensors.get(name) or _tensor(tensors, name) for name in node.input]
+        made = [tensors.get(name) or _tensor(tensors, name) for name in node.output]
         label = node.name
         if not label or label in labels:
             label = _free(label or f"{node.op_type}#{index}", names)
         labels.add(label)
-        nodes.append(Node(node.op_type, label, attrs, read, made, domain=node.domain, source=node))
-    inner = (node for node in nodes if node.captured)
-    pinned = frozenset(name for node in inner for name in node.captured if name in tensors)
+        nodes.append(Node(node.op_type, label, None, read, made, node.domain, node))
+    pinned = frozenset(name for node in nodes for name in node.captured if name in tensors)
     outputs = [_tensor(tensors, value.name) for value in proto.output]
     copy_fields(proto, shell.graph, without=("node", "initializer"))
     held = pinned | _annotations(proto)
@@ -131,9 +117,9 @@ def digest_of(model: ModelProto) -> bytes:
 
 def tensor_proto(tensor: Constant, name: str) -> TensorProto:
     """A constant as a file holds it, under a name; the source's own bytes where it was never changed."""
-    source = _unchanged(tensor)
+    source = tensor.source
     if source is None:
-        return numpy_helper.from_array(np.asarray(tensor.values, order="C"), name)
+        return tensor_of(tensor.values, name)
     if source.name == name:
         return source
     copy = TensorProto()
@@ -154,7 +140,7 @@ def _constants(graph: Graph) -> dict[str, Constant]:
             continue
         if found.get(tensor.name) is tensor:
             continue
-        if tensor.name in held and _unchanged(tensor) is None:
+        if tensor.name in held and tensor.source is None:
             tensor.name = graph.fresh(tensor.name)
         if tensor.name in found and not _same(found[tensor.name].values, tensor.values):
             raise ValueError(f"two constants are called {tensor.name!r}")
@@ -166,14 +152,6 @@ def _values(stored: TensorProto) -> Any:
     """What a constant holds: read when it is asked for, if it is of a type that numpy has itself."""
     known = element_dtype(stored.data_type).isbuiltin == 1
     return Unread(stored) if known else numpy_helper.to_array(stored)
-
-
-def _unchanged(constant: Constant) -> TensorProto | None:
-    """The file's tensor that a constant was read from, while its values are still those."""
-    source = constant.source
-    if source is None or isinstance(constant._values, Unread) or _same(array_of(source), constant.values):
-        return source
-    return None
 
 
 def _inputs(
@@ -230,20 +208,6 @@ def _tensor(tensors: dict[str, Tensor], name: str) -> Tensor:
     return tensors[name]
 
 
-def _value(attribute: AttributeProto) -> Any:
-    kind = attribute.type
-    if kind == AttributeProto.INT:
-        return attribute.i
-    if kind == AttributeProto.INTS:
-        return list(attribute.ints)
-    value = helper.get_attribute_value(attribute)
-    if isinstance(value, TensorProto):
-        return numpy_helper.to_array(value)
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return list(value) if attribute.type in (AttributeProto.FLOATS, AttributeProto.INTS) else value
-
-
 def node_proto(node: Node) -> NodeProto:
     """A node as a file holds it, with the documentation and metadata of the node that it stems from."""
     proto = NodeProto()
@@ -253,13 +217,16 @@ def node_proto(node: Node) -> NodeProto:
 
 def _write(node: Node, proto: NodeProto) -> None:
     """Let an empty message be `node_proto(node)`."""
-    source: NodeProto | None = node.source
+    source = node.source
+    read, made = [tensor.name for tensor in node.inputs], [tensor.name for tensor in node.outputs]
     if source is not None and _as_in_file(node, source):
         proto.CopyFrom(source)
-        del proto.input[:], proto.output[:]
-        proto.name = node.name
-        proto.input.extend([t.name for t in node.inputs])
-        proto.output.extend([t.name for t in node.outputs])
+        if proto.name != node.name:
+            proto.name = node.name
+        if proto.input != read:
+            _replace(proto.input, read)
+        if proto.output != made:
+            _replace(proto.output, made)
         return
     if source is not None:
         same = (source.op_type, source.domain) == (node.op, node.domain or "")
@@ -267,24 +234,26 @@ def _write(node: Node, proto: NodeProto) -> None:
     proto.op_type, proto.name = node.op, node.name
     if proto.domain != (node.domain or ""):
         proto.domain = node.domain or ""
-    proto.input.extend([t.name for t in node.inputs])
-    proto.output.extend([t.name for t in node.outputs])
+    proto.input.extend(read)
+    proto.output.extend(made)
     known = {a.name: a for a in source.attribute} if source is not None and source.op_type == node.op else {}
     for name, value in node.attrs.items():
         old = known.pop(name, None)
-        if old is not None and _same(_value(old), value):
+        if old is not None and _same(plain_value(old), value):
             proto.attribute.append(old)
         else:
             value = numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
             proto.attribute.append(helper.make_attribute(name, value))
-    proto.attribute.extend(a for a in known.values() if a.type not in _PLAIN)
+    proto.attribute.extend(a for a in known.values() if a.type not in PLAIN)
 
 
 def _as_in_file(node: Node, source: NodeProto) -> bool:
     """Whether a node differs from the file's in nothing but its name and what it reads and makes."""
     if (source.op_type, source.domain) != (node.op, node.domain or ""):
         return False
-    known = {a.name: _value(a) for a in source.attribute if a.type in _PLAIN}
+    if node.as_read:
+        return True
+    known = plain_attributes(source)
     alike = len(known) == len(source.attribute) and list(known) == list(node.attrs)
     return alike and all(_same(old, node.attrs[name]) for name, old in known.items())
 

@@ -7,15 +7,17 @@ The classes here compare by identity, and keep both ends of a link without detou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 from onnx_graphsurgeon.util.misc import SynchronizedList
 
-from reptran_compiler.model.protos import element_dtype
+from reptran_compiler.model.protos import element_dtype, plain_attributes
 from reptran_compiler.model.referred import array_of, is_referred, is_signs, rows_of
 from reptran_compiler.model.subgraphs import captured
 
@@ -27,12 +29,11 @@ _NOTHING: Mapping[str, None] = MappingProxyType({})
 class _Links(SynchronizedList):  # type: ignore[misc]
     """What an operator or a tensor is linked with: each of these is linked back, in its list called `field_name`."""
 
-    def __init__(self, owner: Any, back: str, initial: Sequence[Any] = ()) -> None:
-        self.parent_obj, self.field_name = owner, back
-        if initial:
-            list.extend(self, initial)
-            for each in initial:
-                list.append(each.__dict__[back], owner)
+    __slots__ = ("parent_obj",)
+    field_name: str
+
+    def __init__(self, owner: Any) -> None:
+        self.parent_obj = owner
 
     def clear(self) -> None:
         """Become empty; the other sides forget the owner."""
@@ -42,11 +43,35 @@ class _Links(SynchronizedList):  # type: ignore[misc]
         list.clear(self)
 
 
+class _Inputs(_Links):
+    """What an operator reads, or what makes a tensor."""
+
+    __slots__ = ()
+    field_name = "outputs"
+
+
+class _Outputs(_Links):
+    """What an operator makes, or what reads a tensor."""
+
+    __slots__ = ()
+    field_name = "inputs"
+
+
 class Unread(gs.ir.tensor.LazyValues):  # type: ignore[misc]
     """The values of a stored tensor, not read yet."""
 
     def __init__(self, tensor: TensorProto) -> None:
-        self.tensor, self.shape, self.dtype = tensor, tuple(tensor.dims), element_dtype(tensor.data_type)
+        self.tensor = tensor
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """The shape."""
+        return tuple(self.tensor.dims)
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the elements."""
+        return element_dtype(self.tensor.data_type)
 
     def load(self) -> Array:
         """The values."""
@@ -72,17 +97,19 @@ class Variable(gs.Variable):  # type: ignore[misc]
     __hash__ = object.__hash__
     __setattr__ = _set
 
+    dtype = shape = None
+    type = "tensor_type"
+
     def __init__(self, name: str) -> None:
         here = self.__dict__
-        here["name"], here["dtype"], here["shape"], here["type"] = name, None, None, "tensor_type"
-        here["inputs"], here["outputs"] = _Links(self, "outputs"), _Links(self, "inputs")
+        here["name"], here["inputs"], here["outputs"] = name, _Inputs(self), _Outputs(self)
 
 
 class Constant(gs.Constant):  # type: ignore[misc]
-    """A stored tensor. It never changes: another value is another constant."""
+    """A stored tensor, which no operator makes. It never changes: another value is another constant."""
 
     name: str
-    inputs: list[Node]
+    inputs: Sequence[Node] = ()
     outputs: list[Node]
     source: TensorProto | None
     _values: Any
@@ -91,22 +118,22 @@ class Constant(gs.Constant):  # type: ignore[misc]
     __hash__ = object.__hash__
     __setattr__ = _set
 
+    data_location = _export_dtype = None
+
     def __init__(self, name: str, values: Array | Unread, source: TensorProto | None = None) -> None:
         here = self.__dict__
-        here["name"], here["_values"], here["source"] = name, values, source
-        here["data_location"] = here["_export_dtype"] = None
-        here["inputs"], here["outputs"] = _Links(self, "outputs"), _Links(self, "inputs")
+        here["name"], here["_values"], here["source"], here["outputs"] = name, values, source, _Outputs(self)
 
     @property
     def values(self) -> Array:
         """The values, loaded when first asked; the array is read-only for good, and so is the attribute."""
-        loaded: Array = self._values.load() if isinstance(self._values, Unread) else self._values
-        if isinstance(self._values, Unread) and not is_referred(self._values.tensor):
-            self._values = loaded  # what is referred to is not kept: it is at hand
+        held = self._values
+        loaded: Array = held.load() if isinstance(held, Unread) else held
         if loaded.flags.writeable:
             loaded.flags.writeable = False
-            # A view of an array that is read-only cannot be made writeable.
-            self._values = loaded = loaded.view()
+            loaded = loaded.view()  # a view of an array that is read-only cannot be made writeable
+        if loaded is not held and not (isinstance(held, Unread) and is_referred(held.tensor)):
+            self.__dict__["_values"] = loaded  # what is referred to is not kept: it is at hand
         return loaded
 
     def rows(self, block: slice) -> Array:
@@ -141,8 +168,9 @@ class Node(gs.Node):  # type: ignore[misc]
     op: str
     op_type: str
     name: str
-    attrs: dict[str, Any]
     domain: str | None
+    source: NodeProto | None
+    gone: bool = False
     inputs: list[Tensor]
     outputs: list[Variable]
 
@@ -153,17 +181,34 @@ class Node(gs.Node):  # type: ignore[misc]
         self,
         op: str,
         name: str,
-        attrs: dict[str, Any],
+        attrs: dict[str, Any] | None,
         inputs: Sequence[Tensor],
         outputs: Sequence[Variable],
         domain: str | None = None,
         source: NodeProto | None = None,
     ) -> None:
         here = self.__dict__
-        here["op"], here["name"], here["attrs"] = op, name, attrs
+        here["op"], here["name"], here["domain"], here["source"] = op, name, domain, source
         here["op_type"] = op if not domain or domain == "ai.onnx" else f"{domain}.{op}"
-        here["domain"], here["source"], here["gone"] = domain, source, False
-        here["inputs"], here["outputs"] = _Links(self, "outputs", inputs), _Links(self, "inputs", outputs)
+        if attrs is not None:
+            here["attrs"] = attrs
+        here["inputs"], here["outputs"] = read, made = _Inputs(self), _Outputs(self)
+        list.extend(read, inputs)
+        for tensor in inputs:
+            list.append(tensor.outputs, self)
+        list.extend(made, outputs)
+        for tensor in outputs:
+            list.append(tensor.inputs, self)
+
+    @cached_property
+    def attrs(self) -> dict[str, Any]:
+        """The attributes by name; those of the file's node are read when they are first asked for."""
+        return plain_attributes(self.source)
+
+    @property
+    def as_read(self) -> bool:
+        """Whether its attributes are those of the file's node, as nobody has looked at them."""
+        return "attrs" not in self.__dict__
 
     def __setattr__(self, name: str, value: Any) -> None:
         _set(self, name, value)

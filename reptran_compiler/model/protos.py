@@ -1,4 +1,4 @@
-"""Protobuf messages: copies of them, field by field, and the sizes that they state."""
+"""Protobuf messages: copies of them, field by field, the values that they hold, and the sizes that they state."""
 
 from __future__ import annotations
 
@@ -9,10 +9,43 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import Message  # type: ignore[import-untyped,unused-ignore]
-from onnx import TensorProto, helper
+from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
 #: Bits of an element of the types that are packed.
 _PACKED = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2, "FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
+
+#: Attributes of these types are values: not graphs, nor types.
+PLAIN = frozenset(
+    {
+        AttributeProto.FLOAT,
+        AttributeProto.INT,
+        AttributeProto.STRING,
+        AttributeProto.TENSOR,
+        AttributeProto.FLOATS,
+        AttributeProto.INTS,
+        AttributeProto.STRINGS,
+    }
+)
+
+
+def plain_attributes(node: NodeProto | None) -> dict[str, Any]:
+    """The values of a node's attributes by name, as Python has them: text, numbers, lists and arrays."""
+    return {} if node is None else {a.name: plain_value(a) for a in node.attribute if a.type in PLAIN}
+
+
+def plain_value(attribute: AttributeProto) -> Any:
+    """The value of an attribute whose type is one of `PLAIN`."""
+    kind = attribute.type
+    if kind == AttributeProto.INT:
+        return attribute.i
+    if kind == AttributeProto.INTS:
+        return list(attribute.ints)
+    value = helper.get_attribute_value(attribute)
+    if isinstance(value, TensorProto):
+        return numpy_helper.to_array(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return list(value) if kind == AttributeProto.FLOATS else value
 
 
 @cache
