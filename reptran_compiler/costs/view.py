@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,18 +30,15 @@ _RANDOM = frozenset("RandomNormal RandomUniform RandomNormalLike RandomUniformLi
 
 @dataclass(frozen=True)
 class Root:
-    """The initializer behind a constant: ``shape`` and ``bytes`` as stored, ``is_float`` for parameters."""
+    """The initializer behind a constant: ``shape``, ``size`` in elements and ``bytes`` as stored, ``is_float`` for
+    parameters."""
 
     name: str
     shape: tuple[int, ...]
+    size: int
     bytes: int
     is_float: bool
     packed: bool
-
-    @cached_property
-    def size(self) -> int:
-        """Number of stored elements."""
-        return math.prod(self.shape)
 
 
 class Operator:
@@ -318,12 +315,7 @@ def _constant(node: Operator) -> onnx.TensorProto | None:
 
 
 def _stored(tensor: onnx.TensorProto, name: str = "") -> Root:
-    shape = tuple(tensor.dims)
-    kind = _name(tensor.data_type)
-    return Root(
-        name=name or tensor.name,
-        shape=shape,
-        bytes=element_bytes(tensor.data_type, math.prod(shape)),
-        is_float="FLOAT" in kind or kind == "DOUBLE",
-        packed=kind == "UINT8",
-    )
+    shape, kind = tuple(tensor.dims), _name(tensor.data_type)
+    size = math.prod(shape)
+    is_float = "FLOAT" in kind or kind == "DOUBLE"
+    return Root(name or tensor.name, shape, size, element_bytes(tensor.data_type, size), is_float, kind == "UINT8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ def import_model(model: ModelProto, scratch: Scratch | None = None) -> Graph:
         if value.name not in tensors:
             tensors[value.name] = Variable(value.name)
             inputs.append(tensors[value.name])
-    names = set(_taken(proto))
+    names = _taken(proto)
     labels: set[str] = set()
     nodes = []
     for index, node in enumerate(proto.node):
@@ -167,16 +167,17 @@ def _inputs(
     return kept + [helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in others]
 
 
-def _taken(graph: GraphProto) -> Iterator[str]:
+def _taken(graph: GraphProto) -> set[str]:
     """Every name of a tensor or node in a graph and its subgraphs."""
-    for values in (graph.input, graph.output, graph.value_info, graph.initializer):
-        yield from (value.name for value in values)
-    yield from (sparse.values.name for sparse in graph.sparse_initializer)
+    values = (graph.input, graph.output, graph.value_info, graph.initializer)
+    names = {value.name for some in values for value in some}
+    names.update(sparse.values.name for sparse in graph.sparse_initializer)
     for node in graph.node:
-        yield node.name
-        yield from node.output
+        names.add(node.name)
+        names.update(node.output)
         for body in bodies(node):
-            yield from _taken(body)
+            names |= _taken(body)
+    return names
 
 
 def _free(hint: str, names: set[str]) -> str:

@@ -23,8 +23,6 @@ from reptran_compiler.model.subgraphs import captured
 
 Array = NDArray[Any]
 
-_NOTHING: Mapping[str, None] = MappingProxyType({})
-
 
 class _Links(SynchronizedList):  # type: ignore[misc]
     """What an operator or a tensor is linked with: each of these is linked back, in its list called `field_name`."""
@@ -63,12 +61,12 @@ class Unread(gs.ir.tensor.LazyValues):  # type: ignore[misc]
     def __init__(self, tensor: TensorProto) -> None:
         self.tensor = tensor
 
-    @cached_property
+    @property
     def shape(self) -> tuple[int, ...]:
         """The shape."""
         return tuple(self.tensor.dims)
 
-    @cached_property
+    @property
     def dtype(self) -> np.dtype[Any]:
         """The type of the elements."""
         return element_dtype(self.tensor.data_type)
@@ -144,13 +142,14 @@ class Constant(gs.Constant):  # type: ignore[misc]
     @property
     def reference(self) -> TensorProto | None:
         """The tensor that it was read from, while it is referred to; None where its values are held."""
-        unread = isinstance(self._values, Unread) and is_referred(self._values.tensor)
-        return self._values.tensor if unread else None
+        held = self._values
+        return held.tensor if isinstance(held, Unread) and is_referred(held.tensor) else None
 
     @property
     def are_signs(self) -> bool:
         """Whether its values are known to be 1, -1 and 0, without a look at them."""
-        return self.reference is not None and is_signs(self.reference)
+        source = self.reference
+        return source is not None and is_signs(source)
 
 
 Tensor = Variable | Constant
@@ -162,6 +161,7 @@ class Node(gs.Node):  # type: ignore[misc]
     Attributes:
         op_type: the operator type, with its domain in front where that is not ONNX' own.
         source: the node of the file that it stems from: its metadata goes along with it.
+        captured: the names that its subgraphs read, in order, those that they make themselves included.
         gone: whether it was taken out of its graph.
     """
 
@@ -170,6 +170,7 @@ class Node(gs.Node):  # type: ignore[misc]
     name: str
     domain: str | None
     source: NodeProto | None
+    captured: Mapping[str, None] = MappingProxyType({})
     gone: bool = False
     inputs: list[Tensor]
     outputs: list[Variable]
@@ -192,6 +193,8 @@ class Node(gs.Node):  # type: ignore[misc]
         here["op_type"] = op if not domain or domain == "ai.onnx" else f"{domain}.{op}"
         if attrs is not None:
             here["attrs"] = attrs
+        if source is not None and (inner := captured(source)):
+            here["captured"] = dict.fromkeys(inner)
         here["inputs"], here["outputs"] = read, made = _Inputs(self), _Outputs(self)
         list.extend(read, inputs)
         for tensor in inputs:
@@ -215,15 +218,6 @@ class Node(gs.Node):  # type: ignore[misc]
         if name == "op" or name == "domain":
             own = not self.domain or self.domain == "ai.onnx"
             self.__dict__["op_type"] = self.op if own else f"{self.domain}.{self.op}"
-
-    @property
-    def captured(self) -> Mapping[str, None]:
-        """The names that its subgraphs read, in order, those that they make themselves included."""
-        known: Mapping[str, None] | None = self.__dict__.get("_captured")
-        if known is None:
-            known = _NOTHING if self.source is None else dict.fromkeys(captured(self.source)) or _NOTHING
-            self.__dict__["_captured"] = known
-        return known
 
     def input(self, position: int) -> Tensor | None:
         """An input, None where it is absent."""

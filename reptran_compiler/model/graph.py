@@ -16,6 +16,8 @@ from reptran_compiler.model.referred import Move, Scratch, moved, signs_of
 
 Array = NDArray[Any]
 
+_TENSORS = (Variable, Constant)
+
 
 class Graph:
     """The main graph of a model.
@@ -29,6 +31,7 @@ class Graph:
         recent: the names that were given since operators were last adopted.
         scratch: where large constants are stored; None to hold them in memory.
         version: another number whenever its operators or their connections have changed.
+        opset: the version of ONNX' own operators.
     """
 
     def __init__(
@@ -52,11 +55,7 @@ class Graph:
         self.beside: list[Node] = []
         self.recent: set[str] = set()
         self.version = 0
-
-    @property
-    def opset(self) -> int:
-        """The version of ONNX' own operators."""
-        return next((int(o.version) for o in self.model.opset_import if o.domain in ("", "ai.onnx")), 1)
+        self.opset = next((int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
 
     def fresh(self, hint: str) -> str:
         """A name that nothing in the graph has yet: the hint, or the hint with a number."""
@@ -123,13 +122,13 @@ class Graph:
         Raises:
             TypeError: what it shall read is no tensor.
         """
-        read = [Variable("") if each is None else _checked(each, op, place) for place, each in enumerate(inputs)]
+        read = [each if isinstance(each, _TENSORS) else _absent(each, op, place) for place, each in enumerate(inputs)]
         if like is None:
             label, source, domain = self.fresh(name or op), None, None
         else:
             label, source = like.name, like.source
             domain = like.domain if like.op == op else None
-            if any(each.name == label for each in self.beside):
+            if self.beside and any(each.name == label for each in self.beside):
                 label = self.fresh(label)
         made = [Variable(self.fresh(f"{label}/out")) for _ in range(outputs)]
         node = Node(op, label, dict(attrs) if attrs else {}, read, made, domain, source)
@@ -184,13 +183,11 @@ class Graph:
     def redirect(self, old: Tensor, new: Tensor, keep: Iterable[Node] = ()) -> None:
         """Let every reader of `old` but those of `keep` read `new`; both keep their names."""
         self.version += 1
-        kept = {id(node) for node in keep}
-        readers = list(old.outputs)
-        stay = [reader for reader in readers if id(reader) in kept] if kept else []
+        kept, readers = {id(node) for node in keep}, list(old.outputs)
         list.clear(old.outputs)
-        list.extend(old.outputs, stay)
-        for reader in dict.fromkeys(readers):
+        for reader in readers:
             if id(reader) in kept:
+                list.append(old.outputs, reader)
                 continue
             for position, tensor in enumerate(reader.inputs):
                 if tensor is old:
@@ -226,32 +223,30 @@ class Graph:
 
     def tidy(self) -> None:
         """Drop nodes that no output needs and sort the rest, keeping the order where it is free."""
-        if not all(map(self.is_read, self.nodes)):
-            self._drop_unneeded()
-        self.nodes = self._sorted(self.nodes)
+        left = [node for node in self.nodes if not node.gone]
+        # A chain that no output needs would end in a node that nothing reads.
+        needed = left if all(map(self.is_read, left)) else self._needed()
+        if len(needed) < len(self.nodes):
+            known = set(map(id, needed))
+            for node in self.nodes:
+                if id(node) not in known:
+                    _drop(node)
+        self.nodes = self._sorted(needed)
         self.version += 1
 
-    def _drop_unneeded(self) -> None:
-        """Drop nodes that no output needs."""
-        left = [node for node in self.nodes if not node.gone]
+    def _needed(self) -> list[Node]:
+        """The nodes that some output needs."""
         needed: set[int] = set()
-        if all(map(self.is_read, left)):  # a chain that no output needs would end in a node that nothing reads
-            needed.update(map(id, left))
-        stack = [] if needed else [t.inputs[0] for t in self.outputs if t.inputs]
-        if self.pinned and not needed:
+        stack = [tensor.inputs[0] for tensor in self.outputs if tensor.inputs]
+        if self.pinned:
             stack += [n for n in self.nodes if any(o.name in self.pinned for o in n.outputs)]
         while stack:
             node = stack.pop()
             if id(node) in needed:
                 continue
             needed.add(id(node))
-            for tensor in node.inputs:
-                if tensor.inputs:
-                    stack.append(tensor.inputs[0])
-        for node in self.nodes:
-            if id(node) not in needed:
-                _drop(node)
-        self.nodes = [node for node in self.nodes if id(node) in needed]
+            stack += [tensor.inputs[0] for tensor in node.inputs if tensor.inputs]
+        return [node for node in self.nodes if id(node) in needed]
 
     def _pinned(self, nodes: list[Node]) -> dict[str, Node]:
         """The makers of what subgraphs read."""
@@ -310,9 +305,9 @@ def _drop(node: Node) -> None:
     node.__dict__["gone"] = True
 
 
-def _checked(tensor: Any, op: str, place: int) -> Tensor:
-    """What an operator shall read. Raises `TypeError` where it is no tensor."""
-    if isinstance(tensor, (Variable, Constant)):
-        return tensor
-    hint = "give one of its .outputs" if isinstance(tensor, Node) else "store it with g.constant"
-    raise TypeError(f"operand {place} of {op} is a {type(tensor).__name__}, no tensor: {hint}")
+def _absent(operand: Any, op: str, place: int) -> Variable:
+    """What stands for an optional operand that is None. Raises `TypeError` for anything else, which is no tensor."""
+    if operand is None:
+        return Variable("")
+    hint = "give one of its .outputs" if isinstance(operand, Node) else "store it with g.constant"
+    raise TypeError(f"operand {place} of {op} is a {type(operand).__name__}, no tensor: {hint}")

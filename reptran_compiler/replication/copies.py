@@ -106,8 +106,10 @@ class Copies:
 
     def pending(self, node: Node) -> bool:
         """Whether an operator is a layer, reads a wide map, or ends a stem. Notes what becomes of a layer."""
-        role = self._decide(node)
-        return role is not None or self.unfinished(node) or any(self.wide(tensor) for tensor in node.inputs)
+        if node.name in self.roles.layers:
+            self._decide(node)
+            return True
+        return any(map(self.wide, node.inputs)) or self.unfinished(node)
 
     def unfinished(self, node: Node) -> bool:
         """Whether an operator's output still has to be repeated."""
@@ -170,14 +172,14 @@ class Copies:
         """The map that a layer reads."""
         return node.inputs[1 - self.roles.layers[node.name]]
 
-    def _decide(self, node: Node) -> str | None:
-        if node.name in self.roles.layers and node.name not in self.decisions:
-            role, reason = self._role(node)
-            self.decisions[node.name] = Decision(node.name, node.op, role, reason)
+    def _decide(self, layer: Node) -> None:
+        """Note what becomes of a layer, when it is visited first."""
+        if layer.name not in self.decisions:
+            role, reason = self._role(layer)
+            self.decisions[layer.name] = Decision(layer.name, layer.op, role, reason)
             if role == "stem":
-                end = stem_end(self.graph, node)
-                self._stem_ends[id(end)] = (end, self.channels(node))
-        return self.role(node)
+                end = stem_end(self.graph, layer)
+                self._stem_ends[id(end)] = (end, self.channels(layer))
 
     def _role(self, node: Node) -> tuple[str, str]:
         reads, plan = self.reads(node), self.plan

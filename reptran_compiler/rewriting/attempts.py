@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from reptran_compiler.errors import BadInput, OutOfMemory
@@ -33,6 +34,10 @@ class Tagged:
 
     tensor: Tensor
     tag: Any
+
+
+#: What a rule makes of an operator, or why it makes nothing of it.
+Attempt = Callable[[Node], Application | Mismatch]
 
 
 @dataclass
@@ -66,28 +71,27 @@ class Attempts:
         """
         return self._answered(rule, node, self._matched, rule, node)
 
-    def made(self, rule: Rule, node: Node) -> Application | Mismatch:
-        """What a rule makes of an operator, checked; nothing stays beside the graph where it is turned down.
+    def of(self, rule: Rule) -> Attempt:
+        """What tells what a rule makes of an operator, checked; nothing stays beside the graph where it is turned down.
 
-        Raises:
+        It raises:
             Refused: the rule fails, edits the graph, does not come back, or breaks its declaration.
             CannotContinue: a rule of the compiler says that the model cannot be compiled.
         """
-        trusted = self._trusted(rule)
-        found = None if trusted else self.matched(rule, node)
-        if isinstance(found, Mismatch):
-            return found
-        try:
-            if found is None:
-                return self._straight(rule, node)
-            self.graph.adopt(())
-            return self._watched(rule, found)
-        except RequirementNotMet as no:
-            self.graph.adopt(())
-            return no.mismatch
-        except BaseException as error:  # noqa: BLE001 - a rule may raise anything
-            self.graph.adopt(())
-            _refuse(rule, node, error)
+        build = self._straight(rule) if self._trusted(rule) else partial(self._checking, rule)
+        graph = self.graph
+
+        def made(node: Node) -> Application | Mismatch:
+            try:
+                return build(node)
+            except RequirementNotMet as no:
+                graph.adopt(())
+                return no.mismatch
+            except BaseException as error:  # noqa: BLE001 - a rule may raise anything
+                graph.adopt(())
+                _refuse(rule, node, error)
+
+        return made
 
     def _trusted(self, rule: Rule) -> bool:
         """Whether a rule is called as it is: it is the compiler's own, and nothing is checked."""
@@ -97,16 +101,28 @@ class Attempts:
         """Whether what a rule declares is executed."""
         return self.check and not (self.trust and rule.ours)
 
-    def _straight(self, rule: Rule, node: Node) -> Application | Mismatch:
-        """What a rule that is called as it is makes of an operator: nothing is done besides."""
-        found = rule.match(self.graph, node)
-        if not isinstance(found, Match):
+    def _straight(self, rule: Rule) -> Attempt:
+        """What makes of an operator what a rule does that is called as it is: nothing is done besides."""
+        match, check, rewrite, graph = rule.match, rule.check, rule.rewrite, self.graph
+
+        def made(node: Node) -> Application | Mismatch:
+            found = match(graph, node)
+            if isinstance(found, Mismatch):
+                return found
+            found.facts, found.context = self.facts, self.context
+            if check is not None:
+                _see_nothing(rule, found, check(found))
+            return self._application(rule, found, rewrite(found, graph))
+
+        return made
+
+    def _checking(self, rule: Rule, node: Node) -> Application | Mismatch:
+        """What a rule makes of an operator, held against what it declares."""
+        found = self.matched(rule, node)
+        if isinstance(found, Mismatch):
             return found
-        found.facts, found.context = self.facts, self.context
-        check = rule.check
-        if check is not None:
-            _see_nothing(rule, found, check(found))
-        return self._application(rule, found, rule.rewrite(found, self.graph))
+        self.graph.adopt(())
+        return self._watched(rule, found)
 
     def _matched(self, rule: Rule, node: Node) -> Match | Mismatch:
         if self._trusted(rule):
@@ -152,7 +168,7 @@ class Attempts:
         return made
 
     def _application(self, rule: Rule, found: Match, result: Any) -> Application:
-        given = list(result) if isinstance(result, (list, tuple)) else [result]
+        given = result if isinstance(result, (list, tuple)) else (result,)
         tensors = [each.tensor if isinstance(each, Tagged) else each for each in given]
         tags = [each.tag if isinstance(each, Tagged) else None for each in given]
         strange = [each for each in tensors if not isinstance(each, (Variable, Constant))]

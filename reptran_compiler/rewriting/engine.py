@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from reptran_compiler.model import Constant, Graph, Node
 from reptran_compiler.rewriting.application import Application, Refused, nodes_made
-from reptran_compiler.rewriting.attempts import Attempts
+from reptran_compiler.rewriting.attempts import Attempt, Attempts
 from reptran_compiler.rewriting.effects import Preserves
 from reptran_compiler.rewriting.facts import Facts
 from reptran_compiler.rewriting.guard import EditedInPlace, Watch
@@ -79,6 +79,7 @@ class Engine:
     _touched: set[int] = field(default_factory=set, repr=False)
     _watching: bool = field(default=False, repr=False)
     _attempts: Attempts = field(init=False, repr=False)
+    _rules: dict[int, tuple[Rule, RuleReport, Attempt]] = field(default_factory=dict, repr=False)
     _places: dict[str, list[int]] = field(default_factory=dict, repr=False)
     _seen: int = field(default=-1, repr=False)
 
@@ -102,7 +103,10 @@ class Engine:
         for turn in range(1, _ROUNDS + 1):
             self._refresh()
             with self._watched([rule]), self._tidied():
-                count = sum(self._try(rule, node) is not None for node in self._roots(rule) if self.graph.is_read(node))
+                count = 0
+                for node in self._roots(rule):
+                    if not node.gone and self._try(rule, node) is not None:
+                        count += 1
             total += count
             if not count:
                 break
@@ -154,7 +158,7 @@ class Engine:
             parts = inner.get(id(node), [])
             if parts:
                 claims.subtract(id(part) for part in parts)
-            if not self.graph.is_read(node):
+            if node.gone:
                 continue
             if parts and any(
                 self._try(rule, node) is not None
@@ -163,7 +167,7 @@ class Engine:
             ):
                 continue
             # What a match behind this one may still take is left to it.
-            free = [each for each in (*reversed(parts), node) if claims[id(each)] == 0 and self.graph.is_read(each)]
+            free = [each for each in (*reversed(parts), node) if claims[id(each)] == 0 and not each.gone]
             left += [each for each in free if not self._visit(each, rules, context, by_type)]
         return left
 
@@ -205,10 +209,13 @@ class Engine:
             fitting = by_type.get(node.op_type)
             if fitting is None:
                 fitting = by_type[node.op_type] = [rule for rule in rules if rule.pattern.accepts(node)]
-            made = next((new for rule in fitting if (new := self._try(rule, node)) is not None), None)
-            if made is None:
+            for rule in fitting:
+                made = self._try(rule, node)
+                if made is not None:
+                    node = made
+                    break
+            else:
                 return False
-            node = made
             ready = context.unfinished(node)
         return False
 
@@ -233,10 +240,12 @@ class Engine:
     def _try(self, rule: Rule, node: Node) -> Node | None:
         """Apply a rule to an operator of a type that its expression may end in. Returns the operator that now ends the
         expression, None where it does not match."""
-        report = self.reports.get(rule.name)
-        if report is None:
-            report = self.reports[rule.name] = RuleReport(rule.name)
-        made = self._attempts.made(rule, node)
+        known = self._rules.get(id(rule))
+        if known is None:
+            report = self.reports.setdefault(rule.name, RuleReport(rule.name))
+            known = self._rules[id(rule)] = (rule, report, self._attempts.of(rule))
+        _, report, attempt = known
+        made = attempt(node)
         if isinstance(made, Mismatch):
             report.missed[node.name] = made
             return None

@@ -114,6 +114,8 @@ class Facts:
 
     def constant(self, tensor: Tensor) -> bool:
         """Whether a tensor is stored, or computed from stored tensors alone."""
+        if isinstance(tensor, Constant):
+            return True
         found = self._constant.get(id(tensor))
         if found is not None:
             return found[1]
@@ -123,18 +125,17 @@ class Facts:
             if id(here) in self._constant:
                 stack.pop()
                 continue
-            maker: Node | None = here.inputs[0] if not isinstance(here, Constant) and here.inputs else None
-            if isinstance(here, Constant) or here.name == "":
-                self._constant[id(here)] = (here, True)
-            elif maker is None or not self._repeatable(maker):
+            maker: Node | None = here.inputs[0] if here.inputs else None
+            reads = maker.inputs if maker is not None else ()
+            known = [self._constant.get(id(each)) for each in reads if not isinstance(each, Constant)]
+            if maker is None:
+                self._constant[id(here)] = (here, here.name == "")
+            elif any(each is not None and not each[1] for each in known) or not self._repeatable(maker):
                 self._constant[id(here)] = (here, False)
+            elif None in known:
+                stack += [each for each in reads if not isinstance(each, Constant) and id(each) not in self._constant]
             else:
-                open_ones = [t for t in maker.inputs if id(t) not in self._constant]
-                known = [self._constant[id(t)][1] for t in maker.inputs if id(t) in self._constant]
-                if all(known) and open_ones:
-                    stack.append(open_ones[0])
-                else:
-                    self._constant[id(here)] = (here, all(known))
+                self._constant[id(here)] = (here, True)
         return self._constant[id(tensor)][1]
 
     def value(self, tensor: Tensor) -> Array | None:

@@ -11,8 +11,8 @@ The same operand met twice must be the same tensor, by identity. Commutative ope
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, NoReturn
 
@@ -107,7 +107,11 @@ class RequirementNotMet(Exception):
         return found
 
 
-@dataclass
+#: What names of operands and operators do not stand in for.
+_METHODS = frozenset({"get", "keep_name", "require", "turn_down"})
+
+
+@dataclass(init=False)
 class Match:
     """A match: operands and operators by the names that the pattern gives them, as attributes.
 
@@ -122,17 +126,31 @@ class Match:
 
     graph: Graph
     root: Node
-    bound: dict[str, Any] = field(default_factory=dict)
-    nodes: tuple[Node, ...] = ()
-    facts: Any = None
-    context: Any = None
-    names: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    bound: dict[str, Any]
+    nodes: tuple[Node, ...]
+    facts: Any
+    context: Any
+    names: list[tuple[Tensor, Tensor]]
+
+    def __init__(
+        self,
+        graph: Graph,
+        root: Node,
+        bound: dict[str, Any] | None = None,
+        nodes: tuple[Node, ...] = (),
+        facts: Any = None,
+        context: Any = None,
+        names: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> None:
+        here, given = self.__dict__, bound or {}
+        here.update(given)
+        for taken in _METHODS.intersection(given):
+            del here[taken]
+        here["graph"], here["root"], here["bound"], here["nodes"] = graph, root, given, nodes
+        here["facts"], here["context"], here["names"] = facts, context, [*names]
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            return self.__dict__["bound"][name]
-        except KeyError:
-            raise AttributeError(f"the pattern binds nothing to the name {name!r}") from None
+        raise AttributeError(f"the pattern binds nothing to the name {name!r}")
 
     def get(self, name: str) -> Any:
         """What is bound to a name, None where an optional operand is absent."""

@@ -200,7 +200,7 @@ def maximum(a: Dimension, b: Dimension) -> Dimension:
 
 def broadcast(a: Dimension, b: Dimension) -> Dimension:
     """The size of an axis of size `a` broadcast with one of size `b`, where the two are known to fit."""
-    if a == b or b.constant == 1:
+    if a is b or a == b or b.constant == 1:
         return a
     if a.constant == 1 or b.constant is not None:
         return b

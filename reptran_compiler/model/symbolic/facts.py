@@ -60,7 +60,8 @@ class Fact:
         value: Array | None = None,
         items: tuple[Fact, ...] = (),
     ) -> None:
-        self.__dict__.update(dtype=dtype, shape=shape, value=value, items=items)
+        here = self.__dict__
+        here["dtype"], here["shape"], here["value"], here["items"] = dtype, shape, value, items
 
     @property
     def constants(self) -> list[int] | None:
@@ -112,9 +113,9 @@ def of_array(array: Array) -> Fact:
 
 def of_tensor(tensor: TensorProto) -> Fact:
     """The fact of a stored tensor; its value is left out if it lies in a file that was not loaded."""
-    shape = tuple(map(Dimension.of, tensor.dims))
-    dtype = numpy_type(tensor.data_type)
-    small = math.prod(tensor.dims) <= LARGEST
+    sizes, dtype = tuple(tensor.dims), numpy_type(tensor.data_type)
+    shape = tuple(map(Dimension.of, sizes))
+    small = math.prod(sizes) <= LARGEST
     if not small or dtype is None or dtype.kind not in "iubf" or tensor.data_location == TensorProto.EXTERNAL:
         return Fact(dtype, shape)
     return Stored(dtype, shape, tensor) if dtype.kind == "f" else _read(tensor)

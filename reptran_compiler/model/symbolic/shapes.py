@@ -43,6 +43,8 @@ def elementwise(call: Call) -> list[Shape | None]:
 
 def broadcast_shapes(a: Shape, b: Shape) -> Shape:
     """The common shape of two operands that are known to fit."""
+    if a is b:
+        return a
     if len(a) < len(b):
         a, b = b, a
     offset = len(a) - len(b)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,14 +64,16 @@ def symbolic(model: ModelProto, ranks: Mapping[str, int] | None = None) -> Symbo
     local = {item.name for item in model.functions if item.domain in OWN}
     facts = _given(model.graph)
     known = ranks or {}
-    for node in model.graph.node:
-        if node.domain in OWN and node.op_type not in local and opset >= 7:
-            for name, fact in zip(node.output, _outputs(node, opset, facts), strict=False):
-                if name:
-                    facts[name] = fact
-        for name in node.output:
-            if name in known and (name not in facts or facts[name].shape is None):
-                facts[name] = Fact(shape=tuple(extent(name, place) for place in range(known[name])))
+    with np.errstate(all="ignore"):
+        for node in model.graph.node:
+            made = list(node.output)
+            if node.domain in OWN and node.op_type not in local and opset >= 7:
+                for name, fact in zip(made, _outputs(node, made, opset, facts), strict=False):
+                    if name:
+                        facts[name] = fact
+            for name in made:
+                if name in known and (name not in facts or facts[name].shape is None):
+                    facts[name] = Fact(shape=tuple(extent(name, place) for place in range(known[name])))
     integers = {
         name: fact.value
         for name, fact in facts.items()
@@ -123,36 +125,37 @@ def _input(item: ValueInfoProto, named: set[str]) -> Fact:
     return Fact(numpy_type(tensor.elem_type), tuple(shape))
 
 
-def _outputs(node: NodeProto, opset: int, facts: Mapping[str, Fact]) -> list[Fact]:
-    """The facts of a node's outputs, as far as its rules know them."""
+def _outputs(node: NodeProto, made: Sequence[str], opset: int, facts: Mapping[str, Fact]) -> list[Fact]:
+    """The facts of a node's outputs, called `made`, as far as its rules know them."""
+    op = node.op_type
     call = Call(node, opset, [facts.get(name, _UNKNOWN) if name else None for name in node.input])
     try:
-        if node.op_type == "Constant":
-            return [_settled(node.output[0], _constant(call))]
-        if node.op_type == "SplitToSequence":
+        if op == "Constant":
+            return [_settled(made[0], _constant(call))]
+        if op == "SplitToSequence":
             parts = shapes.sequence_parts(call) or ()
             return [Fact(items=tuple(Fact(call.operand(0).dtype, part) for part in parts))]
-        if node.op_type == "SequenceAt":
+        if op == "SequenceAt":
             sequence, place = call.operand(0).items, call.operand(1).constants
-            return [_settled(node.output[0], sequence[place[0]])] if place else []
-        if node.op_type not in registry.SHAPES:
+            return [_settled(made[0], sequence[place[0]])] if place else []
+        shape_rule = registry.SHAPES.get(op)
+        if shape_rule is None:
             return _inferred(call)
-        call.forms = registry.SHAPES[node.op_type](call)
-        call.target = _dtype(call)
+        call.forms = shape_rule(call)
+        call.target = _dtype(op, call)
     except (ArithmeticError, LookupError, TypeError, ValueError):
         return []  # too large to follow, or not well-formed
     values: list[Array | None] = [None] * len(call.forms)
-    rule = registry.VALUES.get(node.op_type)
+    rule = registry.VALUES.get(op)
     if rule is not None and call.target is not None:
         try:
-            with np.errstate(all="ignore"):
-                values = [*rule(call), *values][: len(values)]
+            values = [*rule(call), *values][: len(values)]
         except (ArithmeticError, LookupError, TypeError, ValueError):
             pass
-    dtypes = [call.target] * len(values) if node.op_type == "Split" else [call.target] + [None] * (len(values) - 1)
+    dtypes = [call.target] * len(values) if op == "Split" else [call.target] + [None] * (len(values) - 1)
     return [
         _settled(name, Fact(dtype, shape, value))
-        for name, dtype, shape, value in zip(node.output, dtypes, call.forms, values, strict=False)
+        for name, dtype, shape, value in zip(made, dtypes, call.forms, values, strict=False)
     ]
 
 
@@ -171,9 +174,8 @@ def _constant(call: Call) -> Fact:
     return of_tensor(value) if isinstance(value, TensorProto) else Fact()
 
 
-def _dtype(call: Call) -> np.dtype[Any] | None:
-    """The type of a node's first output."""
-    op = call.node.op_type
+def _dtype(op: str, call: Call) -> np.dtype[Any] | None:
+    """The type of the first output of a node of some type."""
     if op in registry.BOOLEAN:
         return np.dtype(np.bool_)
     if op in registry.INDICES:
@@ -188,14 +190,14 @@ def _dtype(call: Call) -> np.dtype[Any] | None:
 
 def _settled(name: str, fact: Fact) -> Fact:
     """The fact as it is kept: small, in the type's range, with opaque elements for unknown integers."""
+    if isinstance(fact, Stored):
+        return fact
     if fact.shape is not None and max([len(size.text) for size in fact.shape], default=0) >= LONGEST // 4:
         short = (size if len(size.text) < LONGEST // 4 else extent(name, i) for i, size in enumerate(fact.shape))
         fact = Fact(fact.dtype, tuple(short), fact.value)
     form = constant_shape(fact.shape)
     if form is None or fact.dtype is None or math.prod(form) > LARGEST:
         return fact if fact.value is None and not fact.items else Fact(fact.dtype, fact.shape)
-    if isinstance(fact, Stored):
-        return fact
     if fact.dtype.kind == "f":
         items = [] if fact.value is None else list(fact.value.flat)
         known = fact.value is not None and all(item is not None and np.isfinite(item) for item in items)
