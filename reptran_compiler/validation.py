@@ -121,9 +121,9 @@ def _check_texts(model: ModelProto) -> None:
 
 def _check_text(what: str, *texts: str) -> None:
     """Refuse what is no UTF-8, which protobuf gives as bytes."""
-    for text in texts:
-        if isinstance(text, bytes):
-            raise Malformed(f"a name or text of {what} is no UTF-8: {text!r}")
+    if bytes in set(map(type, texts)):
+        text = next(text for text in texts if isinstance(text, bytes))
+        raise Malformed(f"a name or text of {what} is no UTF-8: {text!r}")
 
 
 def _shown(text: str) -> str:

@@ -131,9 +131,9 @@ def binary_form(facts: Facts, tensor: Tensor, axis: int) -> BinaryForm | None:
     by_row = [facts.rows(each) if axis == 0 else iter([np.asarray(facts.value(each))]) for each in weights]
     found, plain, zeros = [], True, 0
     for weight, *values in zip(*by_row, strict=True):
-        rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+        rows = (weight if axis == 0 else np.moveaxis(weight, axis, 0)).reshape(weight.shape[axis], -1)
         scale = magnitudes(rows)
-        zeros += int(np.count_nonzero(rows == 0))
+        zeros += rows.size - int(np.count_nonzero(rows))
         if scale is None or not are_few(zeros, math.prod(shape)):
             return None
         found.append(scale)
@@ -151,22 +151,21 @@ def magnitudes(weights: Array) -> Array | None:
     Args:
         weights: [filters, weights of a filter].
     """
-    rows = np.abs(weights)
+    rows, step = np.abs(weights), np.finfo(weights.dtype).eps
     top, low = rows.max(axis=1, initial=0.0), rows.min(axis=1, initial=np.inf)
     zero = low == 0
     if zero.any():
         low[zero] = np.where(rows[zero] == 0, np.inf, rows[zero]).min(axis=1, initial=np.inf)
-    near = np.abs(low - top) <= _ONE_MAGNITUDE * np.finfo(weights.dtype).eps * top
-    if not bool(near.all()) or not bool((top > 0).all()):
+    near = np.abs(low - top) <= _ONE_MAGNITUDE * step * top
+    if not bool((near & (top > 0)).all()):
         return None
     middle = top.astype(np.float64)
     several = zero | (low != top)
     if several.any():
         some = rows[several] if not several.all() else rows
         middle[several] = some.sum(axis=1, dtype=np.float64) / np.count_nonzero(some, axis=1)
-    close = np.abs(middle - 1) <= np.finfo(weights.dtype).eps
-    found: Array = np.where(close, 1, middle).astype(weights.dtype)
-    return found
+    middle[np.abs(middle - 1) <= step] = 1
+    return middle.astype(weights.dtype)
 
 
 def _filter_axis(layer: Node) -> int:

@@ -27,9 +27,9 @@ class FoldBatchNorm:
     def rewrite(m: Match, g: Graph) -> Tensor:
         scale, bias, mean, var = (np.asarray(t.values, np.float64) for t in (m.scale, m.bias, m.mean, m.var))
         factor = scale / np.sqrt(var + m.bn.attrs.get("epsilon", 1e-5))
-        shape = [1, -1, *[1] * (len(m.facts.of(m.x).shape) - 2)]
-        dtype = m.facts.of(m.x).dtype
-        a = g.constant(f"{m.bn.name}/scale", factor.reshape(shape).astype(dtype))
-        b = g.constant(f"{m.bn.name}/offset", (bias - mean * factor).reshape(shape).astype(dtype))
+        x = m.facts.of(m.x)
+        shape = [1, -1, *[1] * (x.rank - 2)]
+        a = g.constant(f"{m.bn.name}/scale", factor.reshape(shape).astype(x.dtype))
+        b = g.constant(f"{m.bn.name}/offset", (bias - mean * factor).reshape(shape).astype(x.dtype))
         product = g.node("Mul", [m.x, a], name=f"{m.bn.name}/Mul").outputs[0]
         return g.node("Add", [product, b], like=m.bn).outputs[0]

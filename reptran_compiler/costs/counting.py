@@ -166,7 +166,7 @@ class _Count:
             return
         if node.domain not in STANDARD_DOMAINS:
             self.notes.append(f"{node.domain}::{node.op_type} is counted as one operation an output element")
-        if any(entry.HasField("g") or entry.graphs for entry in node.attribute):
+        if node.attribute and any(entry.HasField("g") or entry.graphs for entry in node.attribute):
             self.notes.append(f"the subgraphs of {node.op_type} {self.view.names[index]!r} are not counted")
         if node.op_type == "BatchNormalization":
             self._batch_norm(node)
@@ -245,19 +245,19 @@ class _Count:
         view, static, sizes = self.view, self.view.static, self.shapes.bytes
         last = {name: index for index, node in enumerate(view.nodes) for name in node.input}
         last.update(dict.fromkeys(view.outputs, len(view.nodes)))
-        alive = sum(self.shapes.bytes(name) for name in view.inputs)
+        freed = [0] * (len(view.nodes) + 1)
+        for name, index in last.items():
+            if name and name not in static:
+                freed[index] += sizes(name)
+        alive = sum(sizes(name) for name in view.inputs)
         total, peak = 0, alive
         for index, node in enumerate(view.nodes):
-            for name in node.output:
-                if name and name not in static:
-                    size = sizes(name)
-                    total += size
-                    alive += size
-            if alive > peak:
-                peak = alive
-            for name in dict.fromkeys((*node.input, *node.output)):
-                if name and name not in static and last.get(name, index) == index:
-                    alive -= sizes(name)
+            made = [name for name in node.output if name and name not in static]
+            size = sum(map(sizes, made))
+            total += size
+            alive += size
+            peak = max(peak, alive)
+            alive -= freed[index] + sum(sizes(name) for name in made if name not in last)
         return total, peak
 
 

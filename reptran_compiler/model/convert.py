@@ -59,7 +59,7 @@ def import_model(model: ModelProto, scratch: Scratch | None = None) -> Graph:
         if not label or label in labels:
             label = _free(label or f"{node.op_type}#{index}", names)
         labels.add(label)
-        nodes.append(Node(node.op_type, label, None, read, made, node.domain, node))
+        nodes.append(Node(node.op_type, label, None, read, made, node.domain, node, captured(node)))
     pinned = frozenset(name for node in nodes for name in node.captured if name in tensors)
     outputs = [_tensor(tensors, value.name) for value in proto.output]
     copy_fields(proto, shell.graph, without=("node", "initializer"))

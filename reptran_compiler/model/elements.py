@@ -6,7 +6,7 @@ The classes here compare by identity, and keep both ends of a link without detou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +19,6 @@ from onnx_graphsurgeon.util.misc import SynchronizedList
 
 from reptran_compiler.model.protos import element_dtype, plain_attributes
 from reptran_compiler.model.referred import array_of, is_referred, is_signs, rows_of
-from reptran_compiler.model.subgraphs import captured
 
 Array = NDArray[Any]
 
@@ -187,14 +186,15 @@ class Node(gs.Node):  # type: ignore[misc]
         outputs: Sequence[Variable],
         domain: str | None = None,
         source: NodeProto | None = None,
+        inside: Iterable[str] = (),
     ) -> None:
         here = self.__dict__
         here["op"], here["name"], here["domain"], here["source"] = op, name, domain, source
         here["op_type"] = op if not domain or domain == "ai.onnx" else f"{domain}.{op}"
         if attrs is not None:
             here["attrs"] = attrs
-        if source is not None and (inner := captured(source)):
-            here["captured"] = dict.fromkeys(inner)
+        if inside:
+            here["captured"] = dict.fromkeys(inside)
         here["inputs"], here["outputs"] = read, made = _Inputs(self), _Outputs(self)
         list.extend(read, inputs)
         for tensor in inputs:

@@ -124,14 +124,14 @@ class Graph:
         """
         read = [each if isinstance(each, _TENSORS) else _absent(each, op, place) for place, each in enumerate(inputs)]
         if like is None:
-            label, source, domain = self.fresh(name or op), None, None
+            label, source, domain, inside = self.fresh(name or op), None, None, ()
         else:
-            label, source = like.name, like.source
+            label, source, inside = like.name, like.source, like.captured
             domain = like.domain if like.op == op else None
             if self.beside and any(each.name == label for each in self.beside):
                 label = self.fresh(label)
         made = [Variable(self.fresh(f"{label}/out")) for _ in range(outputs)]
-        node = Node(op, label, dict(attrs) if attrs else {}, read, made, domain, source)
+        node = Node(op, label, dict(attrs) if attrs else {}, read, made, domain, source, inside)
         self.beside.append(node)
         return node
 
@@ -254,45 +254,32 @@ class Graph:
             return {}
         return {t.name: node for node in nodes for t in node.outputs if t.name in self.pinned}
 
-    def _in_order(self, nodes: list[Node]) -> bool:
-        """Whether makers stand before readers."""
-        pinned, seen = self._pinned(nodes), set[int]()
-        for node in nodes:
-            for tensor in node.inputs:
-                if tensor.inputs and id(tensor.inputs[0]) not in seen:
-                    return False
-            if pinned and not all(id(pinned[name]) in seen for name in node.captured if name in pinned):
-                return False
-            seen.add(id(node))
-        return True
-
     def _sorted(self, nodes: list[Node]) -> list[Node]:
         """The nodes, each behind the makers of what it reads, otherwise in their order."""
-        if self._in_order(nodes):
-            return nodes
-        place = {id(node): index for index, node in enumerate(nodes)}
-        waiting = [0] * len(nodes)
-        behind: list[list[int]] = [[] for _ in nodes]
         pinned = self._pinned(nodes)
-        for index, node in enumerate(nodes):
-            makers = [place[id(tensor.inputs[0])] for tensor in node.inputs if tensor.inputs]
-            if pinned:
-                makers += [place[id(pinned[name])] for name in node.captured if name in pinned]
-            waiting[index] = len(makers)
-            for maker in makers:
-                behind[maker].append(index)
         order: list[Node] = []
-        late: list[int] = []  # nodes that stand in front of where we are, and wait for nothing any more
-        for index in range(len(nodes)):
-            if waiting[index] == 0:
-                late.append(index)
-            while late:
-                here = heappop(late)
-                order.append(nodes[here])
-                for reader in behind[here]:
+        done: set[int] = set()
+        waiting: dict[int, int] = {}  # for how many makers a node waits, by its place
+        behind: dict[int, list[int]] = {}  # the places of the nodes that wait for one
+        for place, node in enumerate(nodes):
+            makers = [id(tensor.inputs[0]) for tensor in node.inputs if tensor.inputs]
+            if pinned:
+                makers += [id(pinned[name]) for name in node.captured if name in pinned]
+            if not done.issuperset(makers):
+                late = [maker for maker in makers if maker not in done]
+                waiting[place] = len(late)
+                for maker in late:
+                    behind.setdefault(maker, []).append(place)
+                continue
+            ready = [place]
+            while ready:
+                here = nodes[heappop(ready)]
+                order.append(here)
+                done.add(id(here))
+                for reader in behind.pop(id(here), ()):
                     waiting[reader] -= 1
-                    if waiting[reader] == 0 and reader < index:
-                        heappush(late, reader)
+                    if not waiting[reader]:
+                        heappush(ready, reader)
         if len(order) != len(nodes):
             raise ValueError("the graph has a circle")
         return order

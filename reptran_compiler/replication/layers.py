@@ -161,20 +161,21 @@ def _binary_maps(g: Graph) -> set[str]:
     binary: set[str] = set()
     half: set[str] = set()
     for node in g.nodes:
-        reads = [tensor for tensor in node.inputs if isinstance(tensor, Variable) and tensor.name]
         made = [tensor.name for tensor in node.outputs]
-        source = binarised(node.outputs[0]) if node.outputs else None
+        source = binarised(node.outputs[0]) if made else None
         lowest = _floor(node)
         if node.op_type in _NOT_NEGATIVE or (lowest is not None and lowest >= 0.0) or _keeps_sign(node, half):
             half.update(made)
         elif source is not None:
             if not (is_sign(node.outputs[0]) and source.name in half):
                 binary.update(made)
-        elif node.op_type in _KEEPS_RANGE and any(tensor.name in half for tensor in reads):
-            half.update(made)
-        elif reads and all(tensor.name in binary for tensor in reads):
-            if node.op_type in _MOVES or (node.op_type == "Pad" and _pads_signs(node)):
-                binary.update(made)
+        elif node.op_type in _MOVES or node.op_type in _KEEPS_RANGE:
+            reads = [tensor.name for tensor in node.inputs if isinstance(tensor, Variable) and tensor.name]
+            if node.op_type in _KEEPS_RANGE and not half.isdisjoint(reads):
+                half.update(made)
+            elif reads and binary.issuperset(reads):
+                if node.op_type in _MOVES or (node.op_type == "Pad" and _pads_signs(node)):
+                    binary.update(made)
     return binary
 
 
@@ -185,16 +186,16 @@ def _keeps_sign(node: Node, half: set[str]) -> bool:
     operands = [tensor for tensor in node.inputs if tensor.name]
     if node.op_type == "Mul" and len(operands) == 2 and operands[0] is operands[1]:
         return True
-    known = [
-        bool((tensor.values >= 0).all()) if isinstance(tensor, Constant) else tensor.name in half for tensor in operands
-    ]
+
+    def never_negative(tensor: Tensor) -> bool:
+        return bool((tensor.values >= 0).all()) if isinstance(tensor, Constant) else tensor.name in half
+
     if node.op_type == "Pow":
         power = operands[1]
         even = isinstance(power, Constant) and bool((np.asarray(power.values) % 2 == 0).all())
-        return even or known[0]
-    if node.op_type == "Max":
-        return any(known)
-    return all(known)
+        return even or never_negative(operands[0])
+    operands.sort(key=lambda tensor: isinstance(tensor, Constant))  # a look at stored values comes last
+    return (any if node.op_type == "Max" else all)(map(never_negative, operands))
 
 
 def _floor(node: Node) -> float | None:

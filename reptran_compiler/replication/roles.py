@@ -9,6 +9,7 @@ from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable
 from reptran_compiler.rewriting import Facts
 
 _SHAPE_READERS = frozenset({"Shape", "Size"})
+_LINEAR = frozenset({"Conv", "Gemm", "MatMul"})
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Roles:
 
 def weight_index(node: Node, facts: Facts) -> int | None:
     """Which input of a layer holds its constant weights, None where the node is no layer."""
-    if node.op_type not in ("Conv", "Gemm", "MatMul"):
+    if node.op_type not in _LINEAR:
         return None
     if facts.constant(node.inputs[1]):
         return None if facts.constant(node.inputs[0]) else 1
@@ -51,7 +52,8 @@ def weight_index(node: Node, facts: Facts) -> int | None:
 
 def find_roles(g: Graph, facts: Facts) -> Roles:
     """The connections of all layers of a graph, its operators in an order that runs."""
-    layers = {node.name: at for node in g.nodes if (at := weight_index(node, facts)) is not None}
+    linear = (node for node in g.nodes if node.op_type in _LINEAR)
+    layers = {node.name: at for node in linear if (at := weight_index(node, facts)) is not None}
     depthwise = frozenset(
         node.name
         for node in g.nodes

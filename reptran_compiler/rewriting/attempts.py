@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from reptran_compiler.errors import BadInput, OutOfMemory
@@ -78,12 +77,19 @@ class Attempts:
             Refused: the rule fails, edits the graph, does not come back, or breaks its declaration.
             CannotContinue: a rule of the compiler says that the model cannot be compiled.
         """
-        build = self._straight(rule) if self._trusted(rule) else partial(self._checking, rule)
-        graph = self.graph
+        graph, trusted, match, check, rewrite = self.graph, self._trusted(rule), rule.match, rule.check, rule.rewrite
 
         def made(node: Node) -> Application | Mismatch:
             try:
-                return build(node)
+                if not trusted:
+                    return self._checking(rule, node)
+                found = match(graph, node)
+                if isinstance(found, Mismatch):
+                    return found
+                found.facts, found.context = self.facts, self.context
+                if check is not None:
+                    _see_nothing(rule, found, check(found))
+                return self._application(rule, found, rewrite(found, graph))
             except RequirementNotMet as no:
                 graph.adopt(())
                 return no.mismatch
@@ -100,21 +106,6 @@ class Attempts:
     def _checked(self, rule: Rule) -> bool:
         """Whether what a rule declares is executed."""
         return self.check and not (self.trust and rule.ours)
-
-    def _straight(self, rule: Rule) -> Attempt:
-        """What makes of an operator what a rule does that is called as it is: nothing is done besides."""
-        match, check, rewrite, graph = rule.match, rule.check, rule.rewrite, self.graph
-
-        def made(node: Node) -> Application | Mismatch:
-            found = match(graph, node)
-            if isinstance(found, Mismatch):
-                return found
-            found.facts, found.context = self.facts, self.context
-            if check is not None:
-                _see_nothing(rule, found, check(found))
-            return self._application(rule, found, rewrite(found, graph))
-
-        return made
 
     def _checking(self, rule: Rule, node: Node) -> Application | Mismatch:
         """What a rule makes of an operator, held against what it declares."""

@@ -102,6 +102,8 @@ class Engine:
         half = b""
         for turn in range(1, _ROUNDS + 1):
             self._refresh()
+            if self._lacks(rule):
+                break
             with self._watched([rule]), self._tidied():
                 count = 0
                 for node in self._roots(rule):
@@ -230,6 +232,20 @@ class Engine:
         self.facts.refresh()
         self.context.refresh()
 
+    def _lacks(self, rule: Rule) -> bool:
+        """Whether the graph has no operator of a type that a rule's expression needs, whatever it ends in."""
+        lacking = next((some for some in rule.pattern.needs if ANY not in some and not some & self._places.keys()), None)
+        if lacking is None:
+            return False
+        names = [node.name for node in self._roots(rule)]
+        if names:
+            why = Mismatch("/".join(sorted(lacking)), "", "there is none in the graph")
+            self._report(rule).missed.update(dict.fromkeys(names, why))
+        return True
+
+    def _report(self, rule: Rule) -> RuleReport:
+        return self.reports.setdefault(rule.name, RuleReport(rule.name))
+
     def _roots(self, rule: Rule) -> list[Node]:
         """The operators that a rule's expression may end in, in the graph's order."""
         types = rule.pattern.ends
@@ -242,8 +258,7 @@ class Engine:
         expression, None where it does not match."""
         known = self._rules.get(id(rule))
         if known is None:
-            report = self.reports.setdefault(rule.name, RuleReport(rule.name))
-            known = self._rules[id(rule)] = (rule, report, self._attempts.of(rule))
+            known = self._rules[id(rule)] = (rule, self._report(rule), self._attempts.of(rule))
         _, report, attempt = known
         made = attempt(node)
         if isinstance(made, Mismatch):

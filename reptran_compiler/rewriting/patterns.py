@@ -52,6 +52,17 @@ class Operator:
         parts = (each.choices if isinstance(each, Either) else (each,) for each in self.inputs)
         return any(isinstance(part, Operator) for some in parts for part in some)
 
+    @cached_property
+    def needs(self) -> frozenset[frozenset[str]]:
+        """What a graph without which holds no such expression: an operator above of one of some types, for each."""
+        above = (part for part in self.inputs if not isinstance(part, Operand))
+        return frozenset[frozenset[str]]().union(*(part.above for part in above))
+
+    @property
+    def above(self) -> frozenset[frozenset[str]]:
+        """What a graph without which holds no such operator, nor what it needs."""
+        return self.needs | {frozenset(self.types)}
+
     @property
     def ends(self) -> tuple[str, ...]:
         """The types of the operator that the expression ends in."""
@@ -73,6 +84,18 @@ class Either:
         """Whether an alternative asks for further operators above."""
         return any(isinstance(choice, Operator) and choice.deep for choice in self.choices)
 
+    @cached_property
+    def needs(self) -> frozenset[frozenset[str]]:
+        """What a graph without which holds none of the expressions: an operator above of one of some types, for each."""
+        return frozenset.intersection(*(choice.needs for choice in self.choices if isinstance(choice, Operator)))
+
+    @property
+    def above(self) -> frozenset[frozenset[str]]:
+        """What a graph without which holds none of the operators, nor what they need; a tensor needs nothing."""
+        if any(isinstance(choice, Operand) for choice in self.choices):
+            return frozenset()
+        return self.needs | {frozenset(self.ends)}
+
     @property
     def ends(self) -> tuple[str, ...]:
         """The types of the operators that an expression may end in."""
@@ -87,14 +110,14 @@ Pattern = Operand | Operator | Either
 
 
 class Mismatch(NamedTuple):
-    """Why a pattern did not match: the pattern's part, where in the graph, and the reason."""
+    """Why a pattern did not match: the pattern's part, where in the graph ("" for nowhere), and the reason."""
 
     part: str
     where: str
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.part} at {self.where}: {self.reason}"
+        return f"{self.part} at {self.where}: {self.reason}" if self.where else f"{self.part}: {self.reason}"
 
 
 class RequirementNotMet(Exception):
