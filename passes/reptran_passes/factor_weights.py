@@ -133,7 +133,7 @@ def binary_form(facts: Facts, tensor: Tensor, axis: int) -> BinaryForm | None:
     for weight, *values in zip(*by_row, strict=True):
         rows = (weight if axis == 0 else np.moveaxis(weight, axis, 0)).reshape(weight.shape[axis], -1)
         scale = magnitudes(rows)
-        zeros += rows.size - int(np.count_nonzero(rows))
+        zeros += int(np.count_nonzero(rows == 0))
         if scale is None or not are_few(zeros, math.prod(shape)):
             return None
         found.append(scale)

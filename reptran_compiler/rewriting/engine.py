@@ -234,7 +234,9 @@ class Engine:
 
     def _lacks(self, rule: Rule) -> bool:
         """Whether the graph has no operator of a type that a rule's expression needs, whatever it ends in."""
-        lacking = next((some for some in rule.pattern.needs if ANY not in some and not some & self._places.keys()), None)
+        lacking = next(
+            (some for some in rule.pattern.needs if ANY not in some and not some & self._places.keys()), None
+        )
         if lacking is None:
             return False
         names = [node.name for node in self._roots(rule)]
