@@ -165,7 +165,8 @@ def magnitudes(weights: Array) -> Array | None:
         some = rows[several] if not several.all() else rows
         middle[several] = some.sum(axis=1, dtype=np.float64) / np.count_nonzero(some, axis=1)
     middle[np.abs(middle - 1) <= step] = 1
-    return middle.astype(weights.dtype)
+    found: Array = middle.astype(weights.dtype)
+    return found
 
 
 def _filter_axis(layer: Node) -> int:

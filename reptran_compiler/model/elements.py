@@ -94,7 +94,8 @@ class Variable(gs.Variable):  # type: ignore[misc]
     __hash__ = object.__hash__
     __setattr__ = _set
 
-    dtype = shape = None
+    dtype: Any = None
+    shape: Any = None
     type = "tensor_type"
 
     def __init__(self, name: str) -> None:
@@ -115,7 +116,8 @@ class Constant(gs.Constant):  # type: ignore[misc]
     __hash__ = object.__hash__
     __setattr__ = _set
 
-    data_location = _export_dtype = None
+    data_location: Any = None
+    _export_dtype: Any = None
 
     def __init__(self, name: str, values: Array | Unread, source: TensorProto | None = None) -> None:
         here = self.__dict__

@@ -123,8 +123,9 @@ class Graph:
             TypeError: what it shall read is no tensor.
         """
         read = [each if isinstance(each, _TENSORS) else _absent(each, op, place) for place, each in enumerate(inputs)]
+        inside: Iterable[str] = ()
         if like is None:
-            label, source, domain, inside = self.fresh(name or op), None, None, ()
+            label, source, domain = self.fresh(name or op), None, None
         else:
             label, source, inside = like.name, like.source, like.captured
             domain = like.domain if like.op == op else None

@@ -234,16 +234,13 @@ class Engine:
 
     def _lacks(self, rule: Rule) -> bool:
         """Whether the graph has no operator of a type that a rule's expression needs, whatever it ends in."""
-        lacking = next(
-            (some for some in rule.pattern.needs if ANY not in some and not some & self._places.keys()), None
-        )
-        if lacking is None:
-            return False
-        names = [node.name for node in self._roots(rule)]
+        there = self._places.keys()
+        lacking = [some for some in rule.pattern.needs if ANY not in some and some.isdisjoint(there)]
+        names = [node.name for node in self._roots(rule)] if lacking else []
         if names:
-            why = Mismatch("/".join(sorted(lacking)), "", "there is none in the graph")
+            why = Mismatch(min("/".join(sorted(some)) for some in lacking), "", "there is none in the graph")
             self._report(rule).missed.update(dict.fromkeys(names, why))
-        return True
+        return bool(lacking)
 
     def _report(self, rule: Rule) -> RuleReport:
         return self.reports.setdefault(rule.name, RuleReport(rule.name))

@@ -54,13 +54,13 @@ class Operator:
 
     @cached_property
     def needs(self) -> frozenset[frozenset[str]]:
-        """What a graph without which holds no such expression: an operator above of one of some types, for each."""
+        """Of each of these groups of types the expression has an operator above the one that it ends in."""
         above = (part for part in self.inputs if not isinstance(part, Operand))
         return frozenset[frozenset[str]]().union(*(part.above for part in above))
 
     @property
     def above(self) -> frozenset[frozenset[str]]:
-        """What a graph without which holds no such operator, nor what it needs."""
+        """`needs`, with the operator itself."""
         return self.needs | {frozenset(self.types)}
 
     @property
@@ -86,12 +86,12 @@ class Either:
 
     @cached_property
     def needs(self) -> frozenset[frozenset[str]]:
-        """What a graph without which holds none of the expressions: an operator above of one of some types, for each."""
+        """Of each of these groups of types every alternative has an operator above the one that it ends in."""
         return frozenset.intersection(*(choice.needs for choice in self.choices if isinstance(choice, Operator)))
 
     @property
     def above(self) -> frozenset[frozenset[str]]:
-        """What a graph without which holds none of the operators, nor what they need; a tensor needs nothing."""
+        """`needs`, with the operators themselves; nothing where any tensor will do."""
         if any(isinstance(choice, Operand) for choice in self.choices):
             return frozenset()
         return self.needs | {frozenset(self.ends)}
