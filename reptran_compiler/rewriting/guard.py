@@ -124,6 +124,7 @@ class _Kept:
     names: list[str]
     readers: list[tuple[Tensor, list[Node]]]
     source: bytes | None
+    gone: bool
 
     @classmethod
     def of(cls, node: Node, sources: bool) -> _Kept:
@@ -134,7 +135,7 @@ class _Kept:
         readers = [(t, list(t.outputs)) for t in tensors if not isinstance(t, Constant) and t.name]
         names = [tensor.name for tensor in tensors]
         source = node.source.SerializeToString() if sources and node.source is not None else None
-        return cls(node, node.name, node.op, node.domain, attrs, inputs, outputs, names, readers, source)
+        return cls(node, node.name, node.op, node.domain, attrs, inputs, outputs, names, readers, source, node.gone)
 
     def edited(self) -> str:
         """What of the operator is not as it was, in words."""
@@ -164,9 +165,10 @@ class _Kept:
 
     def undo_operator(self) -> None:
         """Make the operator what it was."""
+        node = self.node
+        node.gone = self.gone
         if not self.edited():
             return
-        node = self.node
         node.name, node.op, node.domain = self.name, self.op, self.domain
         node.attrs = {name: _copy(value) for name, value in self.attrs.items()}
         node.inputs, node.outputs = self.inputs, self.outputs
