@@ -44,10 +44,11 @@ def cost_violations(costs: Comparison | None, options: Options, moved: Mapping[s
 def _totals_kept(costs: Comparison, options: Options) -> bool:
     """Whether totals are as scope `layer` promises; folding may turn statistics and scales into fewer numbers.
 
-    Layers that share weights may each get their own: they are counted as often as they are read.
+    Layers that share weights, and normalisations that share parameters, may each get their own: those are counted as
+    often as they are read.
     """
     before, after = costs.before, costs.after
-    shared = _shared_weights(before)
+    shared = _shared_weights(before) + before.read_again
     if options.bn == "keep" and not shared:
         return costs.totals_equal
     return before.macs == after.macs and before.bops == after.bops and after.trainable <= before.trainable + shared

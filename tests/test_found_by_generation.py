@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper
 from small_networks import SIGN, if_node, loop_node, network
+from tiny_networks import Net
 
 from reptran_compiler import compile_model
 from reptran_compiler.compiler import NothingToDo, Refusal, VerificationFailed
@@ -399,3 +400,19 @@ def test_a_function_without_inputs_is_a_constant() -> None:
     )
     made = compile_model(model, 2)
     assert made.verified
+
+
+def test_normalisations_that_share_numbers_get_their_own_when_they_are_folded() -> None:
+    """Exporters store the ones of layers without a scale once; more is stored then, with --scope layer as well."""
+    net = Net()
+    x = net.real_conv("input", "stem", (8, 3, 3), pads=[1] * 4)
+    ones = net.store("ones", np.ones(8, np.float32))
+    for number in range(2):
+        weight = net.store(f"w{number}", np.sign(net.normal(8, 8, 3, 3)))
+        y = net.add("Conv", [net.sign(x, f"sign{number}"), weight], f"conv{number}", pads=[1] * 4)
+        others = [net.store(f"{what}{number}", np.abs(net.normal(8)) + 0.5) for what in ("shift", "mean", "var")]
+        x = net.add("BatchNormalization", [y, ones, *others], f"norm{number}")
+    model = net.head(x, 8)
+    made = compile_model(model, 2, scope="layer")
+    assert made.verified and made.summary.costs is not None
+    assert made.summary.costs.after.trainable == made.summary.costs.before.trainable + 8

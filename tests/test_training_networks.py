@@ -217,7 +217,12 @@ def test_numbers_that_are_equal_by_accident_are_trained_apart_and_weights_that_a
     norms = [module for module in net.modules() if isinstance(module, BatchNorm) and not isinstance(module, Statistics)]
     apart = {id(each) for norm in norms for each in (norm.weight, norm.bias, norm.running_mean, norm.running_var)}
     assert len(apart) == 8
+    given = net.blueprint.model
+    again = to_onnx(net)
+    assert count(again) == count(given), "what training has not made differ is stored once"
+    assert {tensor.name for tensor in again.graph.initializer} == {tensor.name for tensor in given.graph.initializer}
     assert agreement(_shaken(net), to_onnx(net)).worst < LIMIT
+    assert count(to_onnx(net)).trainable > count(given).trainable
 
 
 def test_all_that_is_trained_gets_a_gradient() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import onnx
 
 from .elementwise import kind_of
-from .kinds import in_order
+from .kinds import NOT_TRAINABLE, in_order
 from .report import CannotCount, CostReport, LayerCost, LayerKind
 from .roles import CONVOLUTIONS, find_layers, guess_layers, weight_operand
 from .shapes import Shapes
@@ -70,6 +70,7 @@ class _Count:
         self._counted: set[tuple[str, str]] = set()
         self._weights: set[str] = set()
         self._shared: set[str] = set()
+        self._read_again = 0
 
     def report(self) -> CostReport:
         work: list[tuple[str, str]] = []
@@ -100,6 +101,7 @@ class _Count:
             initializer_bytes=self._stored_bytes(),
             activation_bytes=total,
             peak_activation_bytes=peak,
+            read_again=self._read_again,
             notes=tuple(dict.fromkeys(self.notes)),
         )
 
@@ -230,6 +232,7 @@ class _Count:
             return
         if (kind, root.name) in self._counted:
             self._shared.add(root.name)
+            self._read_again += root.size if kind not in NOT_TRAINABLE else 0
             return
         self._counted.add((kind, root.name))
         self.parameters[kind] += root.size

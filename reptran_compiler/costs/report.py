@@ -79,7 +79,8 @@ class CostReport:
 
     ``initializer_bytes`` is what constants take as stored; ``activation_bytes`` the sum of all tensors
     between, and ``peak_activation_bytes`` the most of them alive at once in the order of the nodes, no buffer
-    shared. ``notes`` says what could not be counted exactly.
+    shared. ``read_again`` is how many elements of trainable parameters, weights of layers left out, operators read that
+    share them with another one, which are counted once. ``notes`` says what could not be counted exactly.
     """
 
     layers: tuple[LayerCost, ...]
@@ -90,6 +91,7 @@ class CostReport:
     initializer_bytes: int
     activation_bytes: int
     peak_activation_bytes: int
+    read_again: int = 0
     notes: tuple[str, ...] = ()
 
     def layer(self, name: str) -> LayerCost:

@@ -31,16 +31,18 @@ def to_onnx(network: nn.Module) -> ModelProto:
     model = ModelProto()
     model.CopyFrom(inner.blueprint.model)
     before = {tensor.name: tensor for tensor in model.graph.initializer}
-    kinds: dict[str, int] = {}
+    written = {name: _stored(name, value) for name, value in _written(inner).items()}
+    apart: set[str] = set()
     for (index, position), name in inner.blueprint.operands.items():
-        read = model.graph.node[index].input
-        kinds[name] = before[read[position]].data_type
-        read[position] = name
-    for name, value in _written(inner).items():
-        made = _stored(name, value)
-        if made.data_type != kinds[name]:
-            there, here = (TensorProto.DataType.Name(kind).lower() for kind in (kinds[name], made.data_type))
-            raise ValueError(f"{name!r} is {there} in the file and {here} here: convert the network, as by .float()")
+        read, made = model.graph.node[index].input, written[name]
+        _see_type(name, before[read[position]].data_type, made.data_type)
+        # What the file stores once, and training has not made differ, is stored once again.
+        if not _same(made, written.get(read[position], before[read[position]])):
+            read[position] = name
+        if read[position] == name:
+            apart.add(name)
+    for name in (each for each in written if each in apart):
+        made = written[name]
         if name in before:
             made.doc_string = before[name].doc_string
             before[name].CopyFrom(made)
@@ -79,6 +81,19 @@ def _written(network: Network) -> dict[str, Tensor]:
                 there = made.setdefault(name, value)
                 assert torch.allclose(there, value, 0, 0, equal_nan=True), f"{name!r} would be written differently"
     return made
+
+
+def _see_type(name: str, there: int, here: int) -> None:
+    if there != here:
+        words = [TensorProto.DataType.Name(kind).lower() for kind in (there, here)]
+        raise ValueError(f"{name!r} is {words[0]} in the file and {words[1]} here: convert the network, as by .float()")
+
+
+def _same(one: TensorProto, other: TensorProto) -> bool:
+    """Whether two stored tensors are equal to the bit."""
+    if one is other or (one.data_type, one.dims) != (other.data_type, other.dims):
+        return one is other
+    return bool(numpy_helper.to_array(one).tobytes() == numpy_helper.to_array(other).tobytes())
 
 
 def _stored(name: str, value: Tensor) -> TensorProto:
