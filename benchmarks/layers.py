@@ -1,23 +1,25 @@
 """How long a binary layer takes in onnxruntime, in floats and in integers, and what `--optimize auto` takes it for.
 
-    python -m benchmarks.layers [--rounds 15] [--threads 1] [-o FILE]
+    python -m benchmarks.layers [--rounds 15] [--threads 1,2] [-o FILE]
 
-compiles small residual networks of binary convolutions, of many sizes, both with `--optimize float` and with
-`int8`, and measures what one more block of them takes: the layer, and what turns its maps from one form into the
-other.  It fits `reptran_compiler.lowering.latency.Speed` to the times, prints the coefficients to ship, and judges the
-ones that are shipped for such a machine: how much longer the layers take that they choose than the better choice of
-each."""
+compiles small residual networks of binary convolutions, of many sizes, with `--optimize float` and with `int8` in each
+form that layers have in integers, and measures what one more block of them takes: the layer, and what turns its maps
+from one form into the other.  It fits `reptran_compiler.lowering.latency.Speed` to the times, prints the coefficients
+to ship, and judges the ones that are shipped for such a machine: how much longer the layers take that they choose than
+the best choice of each."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -27,8 +29,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.machine import cpu, machine
 from reptran_compiler import compile_model
-from reptran_compiler.lowering.choice import better_in_integers
-from reptran_compiler.lowering.latency import MACHINES, Convolution, Machine, Speed
+from reptran_compiler.lowering.choice import FORMS, faster_in_integers
+from reptran_compiler.lowering.latency import MACHINES, Convolution, Machine, Speed, Speeds
+from reptran_compiler.replication import IntegerForm
 
 Array = NDArray[np.float64]
 
@@ -37,20 +40,31 @@ _BLOCKS = 4
 _MOST_MACS = 2e8
 #: Fewer are stored twice where they compute in floats, which hides the block that they are computed in.
 _LEAST_FILTERS = 16
+#: Where lowering reads its table (the package's attribute of this name is a function).
+_LOWER = importlib.import_module("reptran_compiler.lowering.lower")
+#: What takes less in floats is not faster in integers by enough to be chosen.
+_LEAST_MICROSECONDS = 60.0
+_NOTHING = Speed(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """A layer, and the microseconds that a block of it takes in floats and in integers."""
+    """A layer, and the microseconds that a block of it takes in floats and in each form in integers, each with every
+    number of threads."""
 
     layer: Convolution
-    floats: float
-    integers: float
+    floats: tuple[float, ...]
+    integers: Mapping[IntegerForm, tuple[float, ...]]
 
     @property
-    def better(self) -> float:
-        """The shorter of the two."""
-        return min(self.floats, self.integers)
+    def best(self) -> tuple[float, ...]:
+        """The shortest."""
+        return tuple(map(min, self.floats, *self.integers.values()))
+
+    def chosen(self, model: Machine) -> tuple[float, ...]:
+        """Those of the choice by a model."""
+        form = faster_in_integers(self.layer, model)
+        return self.floats if form is None else self.integers[form]
 
 
 def residual_network(channels: int, kernel: int, extent: int) -> onnx.ModelProto:
@@ -94,22 +108,26 @@ def sizes() -> Iterator[tuple[int, int, int, int]]:
             yield count, kernel, extent, beta
 
 
-def measure(channels: int, kernel: int, extent: int, beta: int, rounds: int, threads: int) -> Timing:
-    """The shortest of some rounds, in which both forms take turns."""
+def measure(channels: int, kernel: int, extent: int, beta: int, rounds: int, threads: Sequence[int]) -> Timing:
+    """The shortest of some rounds, in which all forms take turns."""
     source = residual_network(channels, kernel, extent)
     image = np.random.default_rng(1).standard_normal((1, 3, extent, extent)).astype(np.float32)
-    runs = [
-        _runner(compile_model(source, beta, optimize=way, verify=False).model, image, threads)
-        for way in ("float", "int8")
-    ]
-    times = np.array([[_timed(run) for run in runs] for _ in range(rounds)]).min(0)
+    files = [compile_model(source, beta, optimize="float", verify=False).model]
+    for form in FORMS:
+        only = Machine((Speeds(_NOTHING, {form: _NOTHING}),), 0.0)
+        with mock.patch.object(_LOWER, "MACHINES", {"vnni": only}):
+            files.append(compile_model(source, beta, optimize="int8", verify=False).model)
+    runs = [_runner(file, image, number) for file in files for number in threads]
+    times = 1e6 / _BLOCKS * np.array([[_timed(run) for run in runs] for _ in range(rounds)]).min(0)
     layer = Convolution(beta * channels, channels // beta, kernel * kernel, extent * extent)
-    return Timing(layer, *(1e6 * times / _BLOCKS))
+    floats, *integers = (tuple(some.tolist()) for some in np.split(times, len(files)))
+    return Timing(layer, floats, dict(zip(FORMS, integers, strict=True)))
 
 
 def _runner(model: onnx.ModelProto, image: NDArray[np.float32], threads: int) -> Callable[[], object]:
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # sessions take turns
     session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
     return lambda: session.run(None, {"x": image})
 
@@ -137,33 +155,57 @@ def fit(layers: Sequence[Convolution], times: Sequence[float], like: Speed) -> S
         kept.pop(int(np.argmin(found)))
 
 
-def regret(timings: Sequence[Timing], model: Machine) -> tuple[float, float]:
-    """How much longer the chosen layers take than the better choice of each, all together and at the worst."""
-    chosen = [each.integers if better_in_integers(each.layer, model) else each.floats for each in timings]
-    better = [each.better for each in timings]
-    return sum(chosen) / sum(better) - 1, max(a / b for a, b in zip(chosen, better, strict=True)) - 1
+def fitted(timings: Sequence[Timing], like: Machine) -> Machine:
+    """A machine's coefficients, by the layers that take long enough to be chosen for integers."""
+    known = [each for each in timings if each.floats[0] >= _LEAST_MICROSECONDS]
+    layers, shipped = [each.layer for each in known], like.speeds[0]
+    speeds = []
+    for place in range(len(known[0].floats)):
+        floats = fit(layers, [each.floats[place] for each in known], shipped.floats)
+        integers = {}
+        for form in FORMS:
+            blocks = shipped.integers.get(form, _NOTHING)
+            integers[form] = fit(layers, [each.integers[form][place] for each in known], blocks)
+        speeds.append(Speeds(floats, integers))
+    return Machine(tuple(speeds), like.share)
 
 
-def table(timings: Sequence[Timing], fitted: Machine, shipped: Machine, command: str) -> str:
+def regret(timings: Sequence[Timing], model: Machine, place: int) -> tuple[float, float, float]:
+    """With one of the numbers of threads: how much longer the chosen layers take than the best choice of each, all
+    together and at the worst, and the worst of those in integers by its time in floats."""
+    chosen, best = [each.chosen(model)[place] for each in timings], [each.best[place] for each in timings]
+    ratios = [took / each.floats[place] for took, each in zip(chosen, timings, strict=True)]
+    worst = max((took / least for took, least in zip(chosen, best, strict=True)))
+    return sum(chosen) / sum(best) - 1, worst - 1, max((ratio for ratio in ratios if ratio != 1), default=1.0)
+
+
+def table(timings: Sequence[Timing], models: Mapping[str, Machine], threads: Sequence[int], command: str) -> str:
     """Coefficients, regrets, and the times, in Markdown."""
     lines = ["# Binary layers", "", f"Made by `{command}` on {machine()}.", "", "Microseconds a block.", ""]
     head = ["model", *(field.name for field in fields(Speed))]
     lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    models = {"fitted": fitted, f"shipped for {cpu()}": shipped}
     for name, model in models.items():
-        for kind, speed in (("floats", model.floats), ("integers", model.integers)):
-            lines.append(f"| {name}, {kind} | {' | '.join(f'{value:.3g}' for value in astuple(speed))} |")
+        for number, speeds in zip(threads, model.speeds, strict=False):
+            for kind, speed in (("floats", speeds.floats), *speeds.integers.items()):
+                cells = " | ".join(f"{value:.3g}" for value in astuple(speed))
+                lines.append(f"| {name}, {kind}, {number} threads | {cells} |")
     for name, model in models.items():
-        whole, worst = regret(timings, model)
-        lines += [
-            "",
-            f"Chosen by the {name} model, all layers take {100 * whole:.1f} % longer than by the better choice",
-        ]
-        lines[-1] += f" of each, the worst of them {100 * worst:.0f} %."
-    lines += ["", "| channels in | out | taps | pixels | floats | integers | ratio |", "|---|---|---|---|---|---|---|"]
+        for place, number in enumerate(threads):
+            whole, worst, ratio = regret(timings, model, place)
+            lines += [
+                "",
+                f"Chosen by the {name} model, with {number} threads all layers take {100 * whole:.1f} % longer",
+            ]
+            lines[-1] += (
+                f" than by the best choice of each, the worst of them {100 * worst:.0f} %; of those in integers"
+            )
+            lines[-1] += f" the worst takes {ratio:.2f} of its time in floats."
+    kinds = [f"{kind}, {number}" for number in threads for kind in ("floats", *FORMS)]
+    lines += ["", f"| channels in | out | taps | pixels | {' | '.join(kinds)} |", f"|{'---|' * (4 + len(kinds))}"]
     for each in timings:
-        cells = [*map(str, astuple(each.layer)), f"{each.floats:.0f}", f"{each.integers:.0f}"]
-        lines.append(f"| {' | '.join(cells)} | {each.integers / each.floats:.2f} |")
+        columns = [each.floats, *(each.integers[form] for form in FORMS)]
+        times = [f"{column[place]:.0f}" for place in range(len(threads)) for column in columns]
+        lines.append(f"| {' | '.join([*map(str, astuple(each.layer)), *times])} |")
     return "\n".join([*lines, ""])
 
 
@@ -171,20 +213,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.layers", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15, metavar="R", help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: %(default)s")
+    parser.add_argument("--threads", default="1,2", metavar="N,M", help="default: %(default)s")
     parser.add_argument("-o", "--output", metavar="FILE", help="where the table goes (default: stdout)")
     options = parser.parse_args(arguments)
+    threads = [int(number) for number in options.threads.split(",")]
     timings = []
     for size in sizes():
-        timings.append(measure(*size, options.rounds, options.threads))
+        timings.append(measure(*size, options.rounds, threads))
         print(timings[-1], file=sys.stderr, flush=True)
-    layers, shipped = [each.layer for each in timings], MACHINES[cpu()]
-    fitted = Machine(
-        floats=fit(layers, [each.floats for each in timings], shipped.floats),
-        integers=fit(layers, [each.integers for each in timings], shipped.integers),
-    )
+    shipped = MACHINES[cpu()]
+    models = {"fitted": fitted(timings, shipped), f"shipped for {cpu()}": shipped}
     given = " ".join(sys.argv[1:] if arguments is None else arguments)
-    text = table(timings, fitted, shipped, f"python -m benchmarks.layers {given}".strip())
+    text = table(timings, models, threads, f"python -m benchmarks.layers {given}".strip())
     if options.output:
         Path(options.output).write_text(text)
     else:

@@ -116,11 +116,17 @@ def kinds(model: ModelProto) -> list[str]:
     return [node.op_type for node in model.graph.node]
 
 
+def asked(way: str) -> dict[str, str]:
+    """The options of a way to lower, which may name the processor, as "int8 for avx2" does."""
+    optimize, _, cpu = way.partition(" for ")
+    return {"optimize": optimize, "cpu": cpu or "vnni"}
+
+
 def lowered(
     source: ModelProto, way: str = "int8", weights: str = "latent", beta: int = 2
 ) -> tuple[ModelProto, ModelProto]:
-    """A result, and what it is lowered to."""
-    made = compile_model(source, beta, optimize=way, weights=weights)
+    """A result, and what it is lowered to; `way` is as `asked` has it."""
+    made = compile_model(source, beta, **asked(way), weights=weights)
     assert made.verified
     assert made.transformation is not None
     return made.transformation.result, made.model

@@ -212,12 +212,12 @@ def test_a_sum_of_signs_that_differs_is_seen_beside_the_judge(compiled: Compiled
     layers = [layer.name for layer in made.layers if layer.binary]
     assert len(layers) > 3
     assert not list(lowered.different_sums(made.result, [made.lowered, integers], layers))
-    for number, (kind, form) in enumerate((("Conv", made.lowered), ("ConvInteger", integers))):
+    for number, (kind, form) in enumerate((("Conv", made.lowered), ("MatMulInteger", integers))):
         wrong = copy.deepcopy(form)
         stored = {tensor.name: tensor for tensor in wrong.graph.initializer}
         node = next(n for n in wrong.graph.node if n.op_type == kind and n.name.startswith(layers[2]))
         values = numpy_helper.to_array(stored[node.input[1]]).copy()
-        values.reshape(-1)[0] = 2 - values.reshape(-1)[0] if kind == "ConvInteger" else -values.reshape(-1)[0]
+        values.reshape(-1)[0] *= -1
         stored[node.input[1]].CopyFrom(numpy_helper.from_array(values, node.input[1]))
         forms = [wrong, integers] if number == 0 else [made.lowered, wrong]
         assert list(lowered.different_sums(made.result, forms, layers)) == [(layers[2], "differ")]

@@ -34,6 +34,40 @@ def turned(model: ModelProto) -> None:
     changed(model, name, 5, 2 - values[5])
 
 
+def turned_in_product(model: ModelProto) -> None:
+    """One weight of a product has another sign."""
+    name = first(model, "MatMulInteger").input[1]
+    changed(model, name, 5, -numpy_helper.to_array(stored(model, name)).reshape(-1)[5])
+
+
+def _own(model: ModelProto, op_type: str, position: int, value: int) -> None:
+    """Let the first operator of a type read a number of its own."""
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.uint8), "its own"))
+    first(model, op_type).input[position] = "its own"
+
+
+def other_zero(model: ModelProto) -> None:
+    """The product takes another number off the codes."""
+    _own(model, "MatMulInteger", 2, 0)
+
+
+def other_codes(model: ModelProto) -> None:
+    """Signs become other codes."""
+    _own(model, "QuantizeLinear", 2, 2)
+
+
+def moved(model: ModelProto, what: str) -> None:
+    """One row or column of the windows is another."""
+    tensor = next(each for each in model.graph.initializer if each.name.startswith(what))
+    values = numpy_helper.to_array(tensor).reshape(-1)
+    changed(model, tensor.name, values.size // 2, values[values.size // 2] - 1)
+
+
+def other_filling(model: ModelProto) -> None:
+    """A map is padded with a sign."""
+    _own(model, "Pad", 2, 2)
+
+
 def shifted_threshold(model: ModelProto) -> None:
     """One channel's threshold is another."""
     clip = first(model, "Clip")
@@ -119,8 +153,14 @@ def other_axes(model: ModelProto) -> None:
 
 
 MISTAKES: dict[str, tuple[str, str, Callable[[ModelProto], None]]] = {
-    "the zero point of weights": ("int8", "binary", lambda m: off_by_one(m, "ConvInteger", 3)),
-    "a weight of an integer layer": ("int8", "binary", turned),
+    "the zero point of weights": ("int8 for avx2", "binary", lambda m: off_by_one(m, "ConvInteger", 3)),
+    "a weight of an integer layer": ("int8 for avx2", "binary", turned),
+    "the zero point of a map": ("int8", "binary", other_zero),
+    "the zero point of codes": ("int8", "binary", other_codes),
+    "a weight of a product": ("int8", "binary", turned_in_product),
+    "the rows of windows": ("int8", "binary", lambda m: moved(m, "windows/rows")),
+    "the columns of windows": ("int8", "binary", lambda m: moved(m, "windows/columns")),
+    "what windows are padded with": ("int8", "binary", other_filling),
     "a bound of signs": ("float", "binary", lambda m: off_by_one(m, "Clip", 2)),
     "a threshold": ("float", "binary", shifted_threshold),
     "a sign that is not steep": ("float", "binary", soft_sign),
@@ -133,7 +173,8 @@ MISTAKES: dict[str, tuple[str, str, Callable[[ModelProto], None]]] = {
     "the axes of signs": ("float", "binary", other_axes),
     "a bit of a weight": ("none", "packed", other_bit),
     "the order of bits": ("none", "packed", order_of_bits),
-    "a bit of an integer weight": ("int8", "packed", other_bit),
+    "a bit of an integer weight": ("int8 for avx2", "packed", other_bit),
+    "a bit of a product's weight": ("int8", "packed", other_bit),
 }
 
 

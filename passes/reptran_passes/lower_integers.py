@@ -12,7 +12,7 @@ import numpy as np
 from onnx import TensorProto
 
 from reptran_compiler.model import Constant, Graph, Tensor
-from reptran_compiler.replication import binarised
+from reptran_compiler.replication import IntegerForm, binarised
 from reptran_compiler.rewriting import Match, preserves, rule
 
 
@@ -21,17 +21,26 @@ def _is_sign(tensor: Tensor) -> bool:
     return isinstance(tensor, Constant) and tensor.values.size == 1 and abs(float(tensor.values.reshape(-1)[0])) == 1.0
 
 
+def layer_pattern(p: Any, x: Any) -> Any:
+    """A Conv of a map, or one of a map and a sign, as `pad-by-layer` leaves it, with a bias."""
+    lowered = p.Conv(p.Add(x, p.const("k", test=_is_sign)), p.const("w"), p.const("b"), name="layer")
+    return p.either(lowered, p.Conv(x, p.const("w"), name="layer"))
+
+
+def check_layer(m: Match, form: IntegerForm) -> None:
+    """Turn a match of `layer_pattern` down whose layer does not compute in integers in this form."""
+    m.require(m.context.integer.get(m.layer.name) == form, f"is not one of the layers that are a {form} of integers")
+    m.require(binarised(m.x) is not None, "does not read a binarised map")
+
+
 @rule("integer-convolution", effect=preserves(), phase="lower", order=35)
 class IntegerConvolution:
     """A binary Conv becomes a ConvInteger of int8 signs and uint8 weights (only with --optimize int8 or auto)."""
 
-    def pattern(p: Any, x: Any) -> Any:
-        lowered = p.Conv(p.Add(x, p.const("k", test=_is_sign)), p.const("w"), p.const("b"), name="layer")
-        return p.either(lowered, p.Conv(x, p.const("w"), name="layer"))
+    pattern = layer_pattern
 
     def check(m: Match) -> None:
-        m.require(m.layer.name in m.context.integer, "is not one of the layers that compute in integers")
-        m.require(binarised(m.x) is not None, "does not read a binarised map")
+        check_layer(m, "convolution")
 
     def rewrite(m: Match, g: Graph) -> Tensor:
         name, k = m.layer.name, m.get("k")

@@ -7,7 +7,9 @@ divide, or as many as it takes for all bytes to be full.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,11 @@ from reptran_compiler.rewriting import Match, preserves, rule
 Array = NDArray[Any]
 
 _BYTE = 8
-#: What weights are where the layer computes in float32, and where it computes in integers; 0, or its zero point, last.
-_REAL, _INTEGER = (-1, 1, 0), (0, 2, 1)
+#: The type of weights and what they are, 0, or its zero point, last: in float32, and by operator in integers.
+_REAL = (np.float32, (-1, 1, 0))
+_STORED: Mapping[str, tuple[Any, tuple[int, ...]]] = MappingProxyType(
+    {"ConvInteger": (np.uint8, (0, 2, 1)), "MatMulInteger": (np.int8, (-1, 1, 0))}
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class PackWeights:
     """A layer's stored signs become bits, and a table in front of it (only with --weights packed)."""
 
     def pattern(p: Any) -> Any:
-        return p.op("Conv ConvInteger Gemm MatMul")
+        return p.op("Conv ConvInteger Gemm MatMul MatMulInteger")
 
     def check(m: Match) -> None:
         m.require(_code(m) is not None, "stores no weights of two or three values")
@@ -67,7 +72,7 @@ class PackWeights:
         assert code is not None, "`check` has seen it"
         name, share = weight.name, m.context.shared
         bits = share(("bits", name), lambda: g.constant(f"{name}/bits", code.packed(weight.values)))
-        table = share(("table", code), lambda: g.constant("bits/table", code.table(weight.dtype)))
+        table = share(("table", code, weight.dtype), lambda: g.constant("bits/table", code.table(weight.dtype)))
         place = g.node("Cast", [bits], {"to": TensorProto.INT32}, name=f"{name}/Cast").outputs[0]
         bytes_ = g.node("Gather", [table, place], {"axis": 0}, name=f"{name}/Gather").outputs[0]
         shape = g.constant(f"{name}/shape", list(weight.shape), np.int64)
@@ -81,7 +86,7 @@ def _code(m: Match) -> _Code | None:
     weight = m.root.input(1)
     if not isinstance(weight, Constant):
         return None
-    dtype, values = (np.uint8, _INTEGER) if m.root.op_type == "ConvInteger" else (np.float32, _REAL)
+    dtype, values = _STORED.get(m.root.op_type, _REAL)
     if np.dtype(weight.dtype) != dtype or not np.isin(weight.values, values).all():
         return None
     some = values if (weight.values == values[-1]).any() else values[:-1]

@@ -1,57 +1,63 @@
-"""Which layers of a lowered network compute in integers."""
+"""Which layers of a lowered network compute in integers, and how."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from reptran_compiler.lowering.latency import Convolution, Machine
-from reptran_compiler.model import Constant, Graph, Node
-from reptran_compiler.replication import binarised
-from reptran_compiler.rewriting import Facts
+from reptran_compiler.model import Constant, Node
+from reptran_compiler.model.windows import windows_of
+from reptran_compiler.replication import IntegerForm, Layers, binarised
 
+#: What every layer can be, and what one of a map of fixed size can be besides.
+FORMS: tuple[IntegerForm, ...] = ("convolution", "product")
 #: Int8 Clip is of this opset.
 _OPSET = 12
-#: The largest weight that fits uint8 around a zero point.
+#: The largest weight that fits int8, and uint8 around a zero point.
 _LARGEST = 127
-#: By which share of its time in floats, and by how many microseconds, a layer has to be faster in integers: the model
-#: errs, and several threads share less of what a small layer costs in integers.
-_SHARE, _MICROSECONDS = 0.25, 30.0
+#: How much a layer has to save: turning its map costs what its neighbours pay, too.
+_MICROSECONDS = 20.0
 
 
-def integer_layers(graph: Graph, facts: Facts, optimize: str, machine: Machine) -> frozenset[str]:
-    """The names of the layers that compute in integers.
+def integer_layers(layers: Layers, optimize: str, machine: Machine) -> Mapping[str, IntegerForm]:
+    """The layers that compute in integers, by name, and how.
 
     Args:
-        graph: the network.
-        facts: shapes and types of its tensors.
+        layers: the network's.
         optimize: "int8" for all that can, "auto" for those that are faster so; none otherwise.
         machine: where they are to be faster.
     """
-    able = _able(graph, facts) if optimize in ("int8", "auto") else []
-    if optimize != "auto":
-        return frozenset(node.name for node in able)
-    return frozenset(node.name for node in able if better_in_integers(_sizes(node, facts), machine))
+    chosen = {}
+    for node in _able(layers) if optimize in ("int8", "auto") else ():
+        size, forms = _size(node, layers), FORMS if _fixed(node, layers) else FORMS[:1]
+        form = machine.fastest(size, forms) if optimize == "int8" else faster_in_integers(size, machine, forms)
+        if form is not None:
+            chosen[node.name] = form
+    return chosen
 
 
-def better_in_integers(layer: Convolution, machine: Machine) -> bool:
-    """Whether a layer is faster in integers by more than the model errs."""
-    saved = machine.saves(layer)
-    return saved > _MICROSECONDS and saved > _SHARE * machine.floats.microseconds(layer)
+def faster_in_integers(
+    layer: Convolution, machine: Machine, forms: Sequence[IntegerForm] = FORMS
+) -> IntegerForm | None:
+    """The fastest of some ways to compute a layer in integers; None where floats are faster, or the model may err."""
+    form = machine.fastest(layer, forms)
+    faster = machine.ratio(layer, form) < 1 - machine.share and machine.saves(layer, form) > _MICROSECONDS
+    return form if faster else None
 
 
-def _able(graph: Graph, facts: Facts) -> list[Node]:
+def _able(layers: Layers) -> list[Node]:
     """The convolutions of binarised maps with stored signs, or sums of some."""
-    if graph.opset < _OPSET:
+    if layers.graph.opset < _OPSET:
         return []
     return [
         node
-        for node in graph.nodes
+        for node in layers.graph.nodes
         if node.op_type == "Conv"
         and _reads_signs(node)
         and isinstance(node.inputs[1], Constant)
-        and facts.of(node.inputs[0]).dtype == np.float32
+        and layers.facts.of(node.inputs[0]).dtype == np.float32
         and len(node.inputs[1].shape) == 4
         and node.attrs.get("group", 1) == 1
         and _small_integers(node.inputs[1])
@@ -72,7 +78,13 @@ def _reads_signs(node: Node) -> bool:
     return bool(x.inputs) and x.inputs[0].op_type == "Add" and binarised(x.inputs[0].inputs[0]) is not None
 
 
-def _sizes(node: Node, facts: Facts) -> Convolution:
+def _fixed(node: Node, layers: Layers) -> bool:
+    """Whether a layer always looks at the same places of its map, as a product needs it."""
+    extent, (_, _, *kernel) = layers.extent(node.inputs[0]), node.inputs[1].shape
+    return extent is not None and windows_of(node, (kernel[0], kernel[1]), extent) is not None
+
+
+def _size(node: Node, layers: Layers) -> Convolution:
     outputs, inputs, *kernel = node.inputs[1].shape
-    _, _, *space = facts.of(node.outputs[0]).shape
-    return Convolution(inputs, outputs, math.prod(kernel), math.prod(space))
+    _, _, *space = layers.facts.of(node.outputs[0]).shape
+    return Convolution(inputs, outputs, int(np.prod(kernel)), int(np.prod(space)))

@@ -7,9 +7,11 @@ judges it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+
+from reptran_compiler.replication import IntegerForm
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Speed:
     pixels: int = field(default=1, kw_only=True)
 
     def microseconds(self, layer: Convolution) -> float:
-        """Of one image, on one thread."""
+        """Of one image."""
         inner = layer.inputs * layer.taps
         outputs, pixels = _in_blocks(layer.outputs, self.filters), _in_blocks(layer.pixels, self.pixels)
         millions = (
@@ -63,32 +65,76 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Machine:
-    """A machine: convolutions in floats, and in integers, with what turns maps from one into the other."""
+class Speeds:
+    """Convolutions in floats, and in each form in integers, with what turns maps from one into the other."""
 
     floats: Speed
-    integers: Speed
+    integers: Mapping[IntegerForm, Speed]
 
-    def saves(self, layer: Convolution) -> float:
-        """The microseconds that a layer takes less in integers than in floats; below 0 where it takes more."""
-        return self.floats.microseconds(layer) - self.integers.microseconds(layer)
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine, as it was measured.
+
+    Attributes:
+        speeds: with one thread, and with more.
+        share: by how much of its time in floats a layer has to be faster in integers. The model errs; and of what
+            integers save with one thread, less is left with several where those were not measured.
+    """
+
+    speeds: tuple[Speeds, ...]
+    share: float
+
+    def fastest(self, layer: Convolution, forms: Sequence[IntegerForm]) -> IntegerForm:
+        """The form in which a layer gains the most, of those that it can have: the first was measured everywhere."""
+        known = [form for form in forms if form in self.speeds[0].integers]
+        return min(known, key=lambda form: self.ratio(layer, form))
+
+    def ratio(self, layer: Convolution, form: IntegerForm) -> float:
+        """How long a layer takes in integers, by what it takes in floats: the larger of both numbers of threads."""
+        return max(s.integers[form].microseconds(layer) / s.floats.microseconds(layer) for s in self.speeds)
+
+    def saves(self, layer: Convolution, form: IntegerForm) -> float:
+        """The microseconds that a layer takes less in integers than in floats, with one thread."""
+        one = self.speeds[0]
+        return one.floats.microseconds(layer) - one.integers[form].microseconds(layer)
 
 
 def _in_blocks(count: int, block: int) -> int:
     return -(-count // block) * block
 
 
-#: By the words of `--cpu`: one thread of an AMD EPYC with AVX-512 and VNNI, and of one with AVX2 alone, onnxruntime
-#: 1.32 (`python -m benchmarks.layers`).
+#: By the words of `--cpu`: an Intel Xeon with AVX-512 and VNNI, and an AMD EPYC with AVX2 alone, where products and
+#: several threads were not measured; onnxruntime 1.32 (`python -m benchmarks.layers`).
 MACHINES: Mapping[str, Machine] = MappingProxyType(
     {
         "vnni": Machine(
-            floats=Speed(call=3.6, macs=18.9, unrolled=0.45, weights=4.1, elements=196.0, filters=16),
-            integers=Speed(call=5.4, macs=5.4, unrolled=258.0, weights=73.0, elements=239.0, pixels=16),
+            (
+                Speeds(
+                    Speed(call=27.1, macs=11.2, unrolled=15.9, weights=28.3, elements=287.0, filters=16),
+                    {
+                        "convolution": Speed(23.6, 3.0, 278.0, 128.0, 420.0, pixels=16),
+                        "product": Speed(14.2, 2.19, 199.0, 47.6, 797.0),
+                    },
+                ),
+                Speeds(
+                    Speed(call=41.1, macs=6.83, unrolled=0.0, weights=21.5, elements=466.0, filters=16),
+                    {
+                        "convolution": Speed(36.2, 3.82, 219.0, 54.2, 660.0, pixels=16),
+                        "product": Speed(31.6, 2.28, 96.6, 25.3, 1116.0),
+                    },
+                ),
+            ),
+            share=0.15,
         ),
         "avx2": Machine(
-            floats=Speed(call=8.4, macs=26.2, unrolled=0.0, weights=26.5, elements=531.0, filters=8),
-            integers=Speed(call=9.9, macs=14.1, unrolled=369.0, weights=91.8, elements=571.0, pixels=16),
+            (
+                Speeds(
+                    Speed(call=8.4, macs=26.2, unrolled=0.0, weights=26.5, elements=531.0, filters=8),
+                    {"convolution": Speed(9.9, 14.1, 369.0, 91.8, 571.0, pixels=16)},
+                ),
+            ),
+            share=0.25,
         ),
     }
 )

@@ -85,14 +85,16 @@ def lower(model: ModelProto, options: Options, rules: Sequence[Rule], scratch: S
     decided = False
     for rule in chosen(rules, options):
         if rule.order >= _DECIDED and not decided:
-            layers.integer, decided = integer_layers(graph, facts, options.optimize, MACHINES[options.cpu]), True
+            layers.integer, decided = integer_layers(layers, options.optimize, MACHINES[options.cpu]), True
         if engine.fixpoint(rule):
             made = export_model(graph)
             layers.relearn(symbolic(made))
             if options.stages:
                 stages.append((rule.name, made))
     graph.tidy()
-    return Lowered(export_model(graph), tuple(engine.reports.values()), layers.integer, tuple(stages), rounded)
+    return Lowered(
+        export_model(graph), tuple(engine.reports.values()), frozenset(layers.integer), tuple(stages), rounded
+    )
 
 
 def chosen(rules: Sequence[Rule], options: Options) -> list[Rule]:

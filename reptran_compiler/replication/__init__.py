@@ -16,7 +16,7 @@ from reptran_compiler.replication.copies import (
 )
 from reptran_compiler.replication.effects import averages, replicates
 from reptran_compiler.replication.facts import WideFacts, as_ints
-from reptran_compiler.replication.layers import Layers, are_few, few_zeros, holds_signs
+from reptran_compiler.replication.layers import IntegerForm, Layers, are_few, few_zeros, holds_signs
 from reptran_compiler.replication.roles import Roles, find_roles
 from reptran_compiler.replication.state import Distinct, Wide
 
@@ -51,4 +51,5 @@ __all__ = [
     "sign_up",
     "spatial",
     "wide_operand",
+    "IntegerForm",
 ]

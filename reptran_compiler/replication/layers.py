@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,12 @@ _NOT_NEGATIVE = frozenset(
 )
 
 
+#: A layer in integers: by ConvInteger, or as a product of the map's windows and the weights, by MatMulInteger.
+IntegerForm = Literal["convolution", "product"]
+
+_MAP_RANK = 4
+
+
 @dataclass
 class Layers:
     """The context of the phases `canonicalise`, `finish` and `lower`: `m.context` in their rules.
@@ -42,7 +48,7 @@ class Layers:
         symbols: shapes and integers in terms of the dynamic axes, by tensor name.
         added: names of the operators that replication added; empty before it.
         open_axes: whether axes besides the batch are dynamic.
-        integer: names of the layers that lowering lets compute in integers.
+        integer: how lowering lets layers compute in integers, by name.
     """
 
     graph: Graph
@@ -50,7 +56,7 @@ class Layers:
     symbols: Symbols
     added: frozenset[str] = frozenset()
     open_axes: bool = False
-    integer: frozenset[str] = frozenset()
+    integer: Mapping[str, IntegerForm] = field(default_factory=dict)
     _version: int = field(init=False, repr=False)
     _roles: Roles | None = field(default=None, repr=False)
     _binary: frozenset[str] | None = field(default=None, repr=False)
@@ -81,6 +87,15 @@ class Layers:
     def shape(self, tensor: Tensor) -> tuple[Dimension, ...] | None:
         """A tensor's shape in terms of the dynamic axes; None where it is not known."""
         return self.symbols.shapes.get(tensor.name)
+
+    def extent(self, tensor: Tensor) -> tuple[int, int] | None:
+        """H and W of a feature map [N, C, H, W]; None of another tensor, and where one of them is a dynamic axis."""
+        fact, shape = self.facts.of(tensor), self.shape(tensor)
+        if len(fact.shape) != _MAP_RANK or (shape is None and self.open_axes):
+            return None
+        if shape is not None and any(size.constant is None for size in shape[2:]):
+            return None
+        return int(fact.shape[2]), int(fact.shape[3])
 
     def same_shape(self, one: Tensor, other: Tensor) -> bool:
         """Whether two tensors have one shape, whatever the sizes of the dynamic axes."""

@@ -314,11 +314,15 @@ def _moved(values: Mapping[str, Array], seed: int) -> dict[str, Array]:
 
 
 def _layout(graph: ProtoGraph, name: str) -> tuple[int, ...] | None:
-    """The axes of a tensor in the order that a Transpose gives them, which alone reads it, or its padding."""
+    """The axes of a tensor in the order that a Transpose gives them, which alone reads it, or its padding. One in front
+    of a quantisation is none of a layout: the layer turns its own codes."""
     readers = graph.readers.get(name, ())
     while len(readers) == 1 and readers[0].op == "Pad":
         readers = graph.readers.get(readers[0].outputs[0], ())
     if len(readers) != 1 or readers[0].op != "Transpose":
+        return None
+    behind = graph.readers.get(readers[0].outputs[0], ())
+    if behind and all(reader.op == "QuantizeLinear" for reader in behind):
         return None
     axes = readers[0].attribute("perm")
     return None if axes is None else tuple(int(axis) for axis in axes)
