@@ -18,7 +18,7 @@ from reptran_compiler.runtime.memory import too_large
 Array = NDArray[Any]
 
 #: How many numbers are drawn for one array at most.
-_DRAWN = 1_000_003
+_DRAWN = 100_003
 
 
 class CannotFeed(Exception):

@@ -19,7 +19,7 @@ _CONTROL_GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.li
 _UNKNOWN = 1 << 36
 #: Settings of glibc's mallopt, and their values: arrays up to so many bytes come from memory that is kept.
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
-_LARGEST_KEPT, _NEVER = 1 << 26, (1 << 31) - 1
+_LARGEST_KEPT, _NEVER = 1 << 28, (1 << 31) - 1
 
 
 def keep_freed() -> None:
