@@ -98,3 +98,26 @@ def test_windows_are_stored_once_and_take_next_to_nothing() -> None:
     extra = [t for t in made.graph.initializer if "windows" in t.name or t.name.startswith("number")]
     assert sum(len(t.raw_data) for t in extra) < 500
     assert len({t.raw_data for t in extra}) == len(extra)
+
+
+@pytest.mark.parametrize("opset", [12, 13, 21])
+def test_products_are_written_in_the_opset_of_the_source(opset: int) -> None:
+    source = layer((3, 3), {"pads": [1, 1, 1, 1]})
+    source.opset_import[0].version = opset
+    made = compile_model(source, 2, optimize="int8", weights="packed")
+    assert made.verified and "MatMulInteger" in kinds(made.model)
+    assert made.model.opset_import[0].version == opset
+
+
+def test_a_map_whose_size_follows_the_batch_has_no_fixed_windows() -> None:
+    """Images of a batch one below the other: the layer's map is as high as there are images."""
+    source = layer((3, 3), {"pads": [1, 1, 1, 1]})
+    nodes = {node.name: node for node in source.graph.node}
+    nodes["stem"].input[0] = "stacked"
+    source.graph.node.insert(0, helper.make_node("Transpose", ["x"], ["turned"], name="turn", perm=[1, 0, 2, 3]))
+    source.graph.node.insert(1, helper.make_node("Reshape", ["turned", "shape"], ["stacked"], name="stack"))
+    source.graph.initializer.append(numpy_helper.from_array(np.array([1, 3, -1, 9]), "shape"))
+    source.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
+    made = compile_model(source, 1, optimize="int8")
+    assert made.verified
+    assert "MatMulInteger" not in kinds(made.model) and "ConvInteger" in kinds(made.model)

@@ -90,12 +90,13 @@ class Layers:
 
     def extent(self, tensor: Tensor) -> tuple[int, int] | None:
         """H and W of a feature map [N, C, H, W]; None of another tensor, and where one of them is a dynamic axis."""
-        fact, shape = self.facts.of(tensor), self.shape(tensor)
-        if len(fact.shape) != _MAP_RANK or (shape is None and self.open_axes):
+        facts, shape = [self.facts.of(tensor, case) for case in range(len(self.facts.cases))], self.shape(tensor)
+        if len(facts[0].shape) != _MAP_RANK or (shape is None and self.open_axes):
             return None
         if shape is not None and any(size.constant is None for size in shape[2:]):
             return None
-        return int(fact.shape[2]), int(fact.shape[3])
+        sizes = {(int(fact.shape[2]), int(fact.shape[3])) for fact in facts}
+        return sizes.pop() if len(sizes) == 1 else None
 
     def same_shape(self, one: Tensor, other: Tensor) -> bool:
         """Whether two tensors have one shape, whatever the sizes of the dynamic axes."""
