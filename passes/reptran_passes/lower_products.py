@@ -15,6 +15,7 @@ from onnx import TensorProto
 from reptran_compiler.model import Constant, Graph, Tensor
 from reptran_compiler.model.windows import Windows, windows_of
 from reptran_compiler.rewriting import Match, preserves, rule
+from reptran_passes.lower_affine import channels, depthwise, require_blocks
 from reptran_passes.lower_copies import copied
 from reptran_passes.lower_integers import check_layer, layer_pattern
 
@@ -55,26 +56,24 @@ class IntegerProduct:
         return g.node("Add", [made, offset], like=m.layer).outputs[0]
 
 
-@rule("copies-channels-last", effect=preserves(), phase="lower", order=46)
-class CopiesChannelsLast:
-    """`Concat(Transpose(x), Transpose(x))` of a product becomes `Transpose(Concat(x, x))` (only with --optimize int8 or
-    auto), where onnxruntime turns and blocks the map in one pass."""
+@rule("copies-in-blocks", effect=preserves(), phase="lower", order=46)
+class CopiesInBlocks:
+    """`Concat(y, y)` of a product becomes `Concat(1 y, 1 y)`, by a depthwise convolution (only with --optimize int8 or
+    auto): onnxruntime turns the map into blocks in front of that, once and not for each copy, and copies blocks."""
 
     def pattern(p: Any) -> Any:
         return p.Concat()
 
     def check(m: Match) -> None:
         one, _ = copied(m, m.root)
+        require_blocks(m, one)
         m.require(bool(one.inputs) and one.inputs[0].op_type == "Transpose", "repeats no Transpose", one)
         m.require(one.inputs[0].attrs.get("perm") == _FIRST, "does not put channels first", one)
-        alone = {id(reader) for reader in one.outputs} == {id(m.root)} and not m.graph.is_output(one)
-        m.require(alone, "something else reads what is repeated", one)
 
     def rewrite(m: Match, g: Graph) -> Tensor:
         one, times = copied(m, m.root)
-        turn = one.inputs[0]
-        joined = g.node("Concat", [turn.inputs[0]] * times, {"axis": 3}, name=f"{turn.name}/copies").outputs[0]
-        return g.node("Transpose", [joined], turn.attrs, like=m.root).outputs[0]
+        blocked = depthwise(g, one, f"{one.inputs[0].name}/blocks", np.ones(channels(m, one) or 0))
+        return g.node("Concat", [blocked] * times, m.root.attrs, like=m.root).outputs[0]
 
 
 def _windows(m: Match) -> Windows:
