@@ -44,7 +44,8 @@ _LEAST_FILTERS = 16
 _LOWER = importlib.import_module("reptran_compiler.lowering.lower")
 #: What takes less in floats is not faster in integers by enough to be chosen.
 _LEAST_MICROSECONDS = 60.0
-_NOTHING = Speed(0.0, 0.0, 0.0, 0.0, 0.0)
+#: One in which every layer takes the same, as the one form of a machine, and one without blocks.
+_ONE = Speed(1.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def measure(channels: int, kernel: int, extent: int, beta: int, rounds: int, thr
     image = np.random.default_rng(1).standard_normal((1, 3, extent, extent)).astype(np.float32)
     files = [compile_model(source, beta, optimize="float", verify=False).model]
     for form in FORMS:
-        only = Machine((Speeds(_NOTHING, {form: _NOTHING}),), 0.0)
+        only = Machine((Speeds(_ONE, {form: _ONE}),), 0.0)
         with mock.patch.object(_LOWER, "MACHINES", {"vnni": only}):
             files.append(compile_model(source, beta, optimize="int8", verify=False).model)
     runs = [_runner(file, image, number) for file in files for number in threads]
@@ -164,7 +165,7 @@ def fitted(timings: Sequence[Timing], like: Machine) -> Machine:
         floats = fit(layers, [each.floats[place] for each in known], shipped.floats)
         integers = {}
         for form in FORMS:
-            blocks = shipped.integers.get(form, _NOTHING)
+            blocks = shipped.integers.get(form, _ONE)
             integers[form] = fit(layers, [each.integers[form][place] for each in known], blocks)
         speeds.append(Speeds(floats, integers))
     return Machine(tuple(speeds), like.share)
