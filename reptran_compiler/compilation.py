@@ -32,6 +32,10 @@ from reptran_compiler.verification import CannotSpecify, specify
 from reptran_compiler.version import __version__
 
 
+#: How many objects more there are when the cyclic collector looks again.
+_COLLECT_AFTER = 50_000
+
+
 @dataclass(frozen=True)
 class CompileResult:
     """What a compilation gave.
@@ -349,9 +353,9 @@ def _inputs(names: Sequence[str]) -> str:
 
 @contextmanager
 def _few_collections() -> Iterator[None]:
-    """Let the cyclic collector leave old objects alone: it would visit a whole graph again and again."""
+    """Let the cyclic collector look seldom, and leave old objects alone: it would visit a whole graph again and again."""
     old = gc.get_threshold()
-    gc.set_threshold(old[0], 10, 1000)
+    gc.set_threshold(old[0] and max(old[0], _COLLECT_AFTER), 10, 1000)
     try:
         yield
     finally:

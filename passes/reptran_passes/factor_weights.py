@@ -85,21 +85,34 @@ class Latent:
         tensor: what is binarised.
         up: whether the binarisation is +1 at 0.
         same, opposite: whether all weights have its signs; whether all have the opposite ones.
-        zeros: whether an element of the tensor is 0.
+        zeros: how many elements of the tensor are 0, as far as it was seen.
     """
 
     tensor: Tensor
     up: bool
     same: bool = True
     opposite: bool = True
-    zeros: bool = False
+    zeros: int = 0
 
-    def see(self, values: Array, signs: Array) -> None:
+    @property
+    def agrees(self) -> bool:
+        """Whether its signs tell those of the weights."""
+        return self.same or self.opposite
+
+    def see(self, values: Array, weights: Array) -> None:
         """Compare with the signs of some weights."""
-        found = np.where(values >= 0, 1, -1) if self.up else np.sign(values)
-        self.same = self.same and bool(np.array_equal(found, signs))
-        self.opposite = self.opposite and not self.same and bool(np.array_equal(-found, signs))
-        self.zeros = self.zeros or (self.up and bool((values == 0).any()))
+        if not self.agrees or not values.size:
+            return
+        products = values * weights
+        if products.min() > 0:  # all signs are equal, and nothing is 0
+            self.opposite = False
+        elif products.max() < 0:
+            self.same = False
+        else:
+            found, signs = np.where(values >= 0, 1, -1) if self.up else np.sign(values), np.sign(weights)
+            self.same = self.same and bool(np.array_equal(found, signs))
+            self.opposite = self.opposite and not self.same and bool(np.array_equal(-found, signs))
+            self.zeros += int(np.count_nonzero(values == 0))
 
 
 @dataclass(frozen=True)
@@ -128,25 +141,27 @@ def binary_form(facts: Facts, tensor: Tensor, axis: int) -> BinaryForm | None:
     shape = facts.source(tensor).shape
     latents = list(_latents(facts, tensor, shape))
     weights = (tensor, *(each.tensor for each in latents))
-    by_row = [facts.rows(each) if axis == 0 else iter([np.asarray(facts.value(each))]) for each in weights]
+    blocks = facts.together(*weights) if axis == 0 else iter([tuple(np.asarray(facts.value(each)) for each in weights)])
     found, plain, zeros = [], True, 0
-    for weight, *values in zip(*by_row, strict=True):
+    for weight, *values in blocks:
         rows = (weight if axis == 0 else np.moveaxis(weight, axis, 0)).reshape(weight.shape[axis], -1)
-        scale = magnitudes(rows)
-        zeros += int(np.count_nonzero(rows == 0))
+        scale, more = magnitudes(rows)
+        zeros += more
         if scale is None or not are_few(zeros, math.prod(shape)):
             return None
         found.append(scale)
         plain = plain and bool((scale == 1).all()) and bool(np.array_equal(weight, np.sign(weight)))
-        if latents:
-            signs = np.sign(weight)
-            for latent, some in zip(latents, values, strict=True):
-                latent.see(some, signs)
+        for latent, some in zip(latents, values, strict=True):
+            latent.see(some, weight)
+    for seen, number in ((tensor, zeros), *((each.tensor, each.zeros) for each in latents if each.agrees)):
+        if isinstance(seen, Constant):
+            seen.zeros = number  # which saves another look at it
     return BinaryForm(np.concatenate(found), plain, tuple(latents))
 
 
-def magnitudes(weights: Array) -> Array | None:
-    """One positive magnitude per row of weights, or None where a row has several; zeros have any.
+def magnitudes(weights: Array) -> tuple[Array | None, int]:
+    """One positive magnitude per row of weights, or None where a row has several; zeros have any. And how many there
+    are of these.
 
     Args:
         weights: [filters, weights of a filter].
@@ -154,19 +169,20 @@ def magnitudes(weights: Array) -> Array | None:
     rows, step = np.abs(weights), np.finfo(weights.dtype).eps
     top, low = rows.max(axis=1, initial=0.0), rows.min(axis=1, initial=np.inf)
     zero = low == 0
+    counts = np.full(len(rows), rows.shape[1])
     if zero.any():
+        counts[zero] = np.count_nonzero(rows[zero], axis=1)
         low[zero] = np.where(rows[zero] == 0, np.inf, rows[zero]).min(axis=1, initial=np.inf)
     near = np.abs(low - top) <= _ONE_MAGNITUDE * step * top
     if not bool((near & (top > 0)).all()):
-        return None
+        return None, rows.size - int(counts.sum())
     middle = top.astype(np.float64)
     several = zero | (low != top)
     if several.any():
         some = rows[several] if not several.all() else rows
-        middle[several] = some.sum(axis=1, dtype=np.float64) / np.count_nonzero(some, axis=1)
+        middle[several] = some.sum(axis=1, dtype=np.float64) / counts[several]
     middle[np.abs(middle - 1) <= step] = 1
-    found: Array = middle.astype(weights.dtype)
-    return found
+    return middle.astype(weights.dtype), rows.size - int(counts.sum())
 
 
 def _filter_axis(layer: Node) -> int:
@@ -188,11 +204,11 @@ def _signs(facts: Facts, g: Graph, tensor: Tensor, form: BinaryForm) -> Tensor:
         if each.same:
             value = latent if isinstance(latent, Constant) else np.asarray(facts.value(latent))
             kept = value if isinstance(value, Constant) else g.constant(f"{latent.name}/value", value)
-        elif each.opposite and not each.zeros:
+        elif each.opposite and not (each.up and each.zeros):
             kept = g.constant(f"{latent.name}/negated", -np.asarray(facts.value(latent)))
         else:
             continue
-        if each.zeros:
+        if each.up and each.zeros:
             return sign_up(g, kept, np.dtype(kept.dtype))
         return g.node("Sign", [kept], name=f"{kept.name}/Sign").outputs[0]
     if isinstance(tensor, Constant):

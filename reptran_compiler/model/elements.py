@@ -6,7 +6,7 @@ The classes here compare by identity, and keep both ends of a link without detou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +18,7 @@ from onnx import NodeProto, TensorProto
 from onnx_graphsurgeon.util.misc import SynchronizedList
 
 from reptran_compiler.model.protos import element_dtype, plain_attributes
-from reptran_compiler.model.referred import array_of, is_referred, is_signs, rows_of
+from reptran_compiler.model.referred import array_of, is_referred, is_signs, row_reader, zeros_of
 
 Array = NDArray[Any]
 
@@ -135,10 +135,16 @@ class Constant(gs.Constant):  # type: ignore[misc]
             self.__dict__["_values"] = loaded  # what is referred to is not kept: it is at hand
         return loaded
 
-    def rows(self, block: slice) -> Array:
-        """The values of some entries along the first axis; of what is referred to, no others are read."""
+    def reader(self) -> Callable[[slice], Array]:
+        """What gives the values of some entries along the first axis; of what is referred to, no others are read."""
         source = self.reference
-        return self.values[block] if source is None else rows_of(source, block)
+        return self.values.__getitem__ if source is None else row_reader(source)
+
+    @cached_property
+    def zeros(self) -> int:
+        """How many of its values are 0."""
+        source = self.reference
+        return int(np.count_nonzero(self.values == 0)) if source is None else zeros_of(source)
 
     @property
     def reference(self) -> TensorProto | None:

@@ -13,7 +13,7 @@ import mmap
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -40,7 +40,7 @@ _TYPES = "FLOAT DOUBLE FLOAT16 INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64
 _PLAIN = frozenset(int(TensorProto.DataType.Value(name)) for name in _TYPES)
 _DESCRIPTORS = Path("/proc/self/fd")
 #: How many bytes of a tensor are read or computed at once, about.
-_PIECE = 1 << 22
+_PIECE = 1 << 20
 #: A multiple of so many bytes is where arrays begin that are given to onnxruntime.
 _ALIGNMENT = 64
 #: What is done with the data that a tensor refers to, as entries of its external data: [reshape, order]; a sign.
@@ -225,16 +225,21 @@ def pieces_of(tensor: TensorProto) -> Iterator[memoryview]:
         yield np.require(block, requirements=["C"]).reshape(-1).view(np.uint8).data
 
 
-def rows_of(tensor: TensorProto, block: slice) -> Array:
-    """Some entries along the first axis of a referred tensor, read-only.
+def row_reader(tensor: TensorProto) -> Callable[[slice], Array]:
+    """What gives some entries along the first axis of a referred tensor, not to be written to.
 
     Raises:
         OSError: the file that it refers to is gone.
     """
     if _entry(tensor, _MOVE):
-        return array_of(tensor)[block]
-    values = np.require(_arranged(tensor)[block], requirements=["A"])
-    return np.sign(values) if is_signs(tensor) else values
+        return array_of(tensor).__getitem__
+    mapped, signs = _arranged(tensor), is_signs(tensor)
+
+    def rows(block: slice) -> Array:
+        values = np.require(mapped[block], requirements=["A"])
+        return np.sign(values) if signs else values
+
+    return rows
 
 
 def blocks_of(tensor: TensorProto) -> Iterator[Array]:
@@ -250,7 +255,8 @@ def blocks_of(tensor: TensorProto) -> Iterator[Array]:
 
 def zeros_of(tensor: TensorProto) -> int:
     """How many values of a referred tensor are 0. Its signs are 0 where it is."""
-    return sum(int(np.count_nonzero(block == 0)) for block in _blocks(_arranged(tensor)))
+    blocks = (np.require(block, requirements=["A"]) for block in _blocks(_arranged(tensor)))
+    return sum(int(np.count_nonzero(block == 0)) for block in blocks)
 
 
 def is_signs(tensor: TensorProto) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor, Variable
-from reptran_compiler.model.referred import blocks_of, zeros_of
+from reptran_compiler.model.referred import blocks_of
 from reptran_compiler.model.symbolic import Dimension, Symbols, constant_values
 from reptran_compiler.replication.binarisation import binarised, is_sign
 from reptran_compiler.replication.roles import Roles, find_roles
@@ -149,11 +149,9 @@ def _are_signs(values: Array) -> bool:
 
 def few_zeros(weight: Array | Constant) -> bool:
     """Whether no more weights are 0 than a binary layer has by accident (THEORY rule 3): others are ternary."""
-    referred = weight.reference if isinstance(weight, Constant) else None
-    if referred is not None:
-        return are_few(zeros_of(referred), math.prod(referred.dims))
-    values = weight.values if isinstance(weight, Constant) else weight
-    return are_few(int(np.count_nonzero(values == 0)), values.size)
+    if isinstance(weight, Constant):
+        return are_few(weight.zeros, math.prod(weight.shape))
+    return are_few(int(np.count_nonzero(weight == 0)), weight.size)
 
 
 def holds_signs(weight: Constant) -> bool:

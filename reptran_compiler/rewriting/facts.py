@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from onnx import FunctionProto
 from reptran_compiler.model import Constant, Graph, Node, Tensor
 from reptran_compiler.model.referred import aligned
 from reptran_compiler.rewriting.region import Region, extract, makers
-from reptran_compiler.rewriting.rows import blocks, in_rows
+from reptran_compiler.rewriting.rows import Rows, blocks, in_rows
 from reptran_compiler.runtime import RuntimeFailure, TensorFact
 
 Array = NDArray[Any]
@@ -31,7 +32,7 @@ _KEEPS_UNIFORM = frozenset("Expand Reshape Unsqueeze Squeeze Identity Transpose 
 #: How many elements of tensors are computed together at most.
 _TOGETHER = 1 << 26
 #: The least number of elements of tensors that are computed in blocks of rows.
-_LARGE = 1 << 18
+_LARGE = 1 << 15
 _ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     "Neg": np.negative,
     "Add": np.add,
@@ -158,29 +159,57 @@ class Facts:
     def rows(self, tensor: Tensor) -> Iterator[Array]:
         """The value of a tensor that `constant` is true of, in blocks of rows: of entries along its first axis.
 
-        A large one that is computed row by row is never held whole. Tensors of one shape come in the same blocks.
+        A large one that is computed row by row is never held whole.
 
         Raises:
             RuntimeFailure: onnxruntime cannot compute it.
         """
-        shape = self.source(tensor).shape
-        by_row = None
-        if _is_large(shape) and not isinstance(tensor, Constant) and id(tensor) not in self._values:
-            by_row = in_rows(makers(tensor), tensor, lambda each: self.source(each).shape, self.value)
-        value = None if isinstance(tensor, Constant) or by_row is not None else self.value(tensor)
-        for block in blocks(shape):
-            if by_row is not None:
-                yield by_row.compute(block, self._reduced)
-            else:
-                yield tensor.rows(block) if isinstance(tensor, Constant) else np.asarray(value)[block]
+        return (block for (block,) in self.together(tensor))
 
-    def _reduced(self, node: Node, values: Array) -> Array:
-        """What an operator that reduces gives for an array in the place of what it reads first."""
-        (made,), read = node.outputs, node.inputs[0]
-        region = extract(self.graph, [made], lambda each: each is read, fed=lambda each: each is read)
-        # One session for all that reduce alike.
-        shared = self._regions.setdefault((region.key, values.dtype, values.ndim), region)
-        return shared.run({id(each): aligned(values) for each in shared.inputs.values()})[0]
+    def together(self, tensor: Tensor, *others: Tensor) -> Iterator[tuple[Array, ...]]:
+        """As `rows`, of several tensors of one shape: the same rows of each. What they are computed from is read once
+        for all that the first one is computed with."""
+        shape = self.source(tensor).shape
+        by_row = self._by_row(tensor, shape)
+        first = by_row.computed(self._reducer()) if by_row is not None else None
+        apart = [each for each in (tensor, *others) if by_row is None or not by_row.gives(each)]
+        readers = {id(each): self._reader(each, shape) for each in apart}
+        for block in blocks(shape):
+            known = {} if first is None else first(block)
+            yield tuple(
+                readers[id(each)](block) if id(each) in readers else known[id(each)] for each in (tensor, *others)
+            )
+
+    def _reader(self, tensor: Tensor, shape: tuple[int, ...]) -> Callable[[slice], Array]:
+        """What gives some rows of a tensor of some shape."""
+        if isinstance(tensor, Constant):
+            return tensor.reader()
+        by_row = self._by_row(tensor, shape)
+        if by_row is None:
+            return np.asarray(self.value(tensor)).__getitem__
+        compute = by_row.computed(self._reducer())
+        return lambda block: compute(block)[id(tensor)]
+
+    def _by_row(self, tensor: Tensor, shape: tuple[int, ...]) -> Rows | None:
+        """What computes a large tensor row by row; None where it is stored, known, or not computed so."""
+        if isinstance(tensor, Constant) or id(tensor) in self._values or not _is_large(shape):
+            return None
+        return in_rows(makers(tensor), tensor, lambda each: self.source(each).shape, self.value)
+
+    def _reducer(self) -> Callable[[Node, Array], Array]:
+        """What gives for an operator that reduces what it makes of an array in the place of what it reads first."""
+
+        @cache
+        def session(node: Node, dtype: np.dtype[Any], rank: int) -> Region:
+            (made,), read = node.outputs, node.inputs[0]
+            region = extract(self.graph, [made], lambda each: each is read, fed=lambda each: each is read)
+            return self._regions.setdefault((region.key, dtype, rank), region)  # one for all that reduce alike
+
+        def reduced(node: Node, values: Array) -> Array:
+            region = session(node, values.dtype, values.ndim)
+            return region.run({id(each): aligned(values) for each in region.inputs.values()})[0]
+
+        return reduced
 
     def uniform(self, tensor: Tensor) -> float | None:
         """The number that every element of a tensor is, whatever its shape; None where that is not certain."""

@@ -76,29 +76,38 @@ class Rows:
     others: Mapping[int, Array]
     axes: Mapping[int, tuple[int, ...]]
 
-    def compute(self, block: slice, reduce: Callable[[Node, Array], Array]) -> Array:
-        """Some rows of the tensor.
+    def gives(self, tensor: Tensor) -> bool:
+        """Whether the rows of a tensor are found on the way to those of this one."""
+        return any(tensor is each for each in (*self.stored, *(node.outputs[0] for node in self.nodes)))
+
+    def computed(self, reduce: Callable[[Node, Array], Array]) -> Callable[[slice], Mapping[int, Array]]:
+        """What gives some rows of the tensor, and of all that it is computed from, by `id`.
 
         Args:
-            block: which ones.
             reduce: computes an operator that reduces, of one row or several.
         """
-        values = dict(self.others)
-        values.update((id(each), each.rows(block)) for each in self.stored)
-        for node in self.nodes:
-            if id(node) in self.axes:
-                made = self._reduced(node, values[id(node.inputs[0])], reduce)
-            else:
-                made = _exact(node, [values[id(each)] for each in node.inputs if each.name])
-            values[id(node.outputs[0])] = made
-        return values[id(self.tensor)]
+        readers = {id(each): each.reader() for each in self.stored}
+
+        def compute(block: slice) -> Mapping[int, Array]:
+            values = dict(self.others)
+            values.update((key, read(block)) for key, read in readers.items())
+            for node in self.nodes:
+                if id(node) in self.axes:
+                    made = self._reduced(node, values[id(node.inputs[0])], reduce)
+                else:
+                    made = _exact(node, [values[id(each)] for each in node.inputs if each.name])
+                values[id(node.outputs[0])] = made
+            return values
+
+        return compute
 
     def _reduced(self, node: Node, values: Array, reduce: Callable[[Node, Array], Array]) -> Array:
         axes = self.axes[id(node)]
         terms = values.shape[axes[0]]
         if node.op_type != "ReduceMean" or len(axes) > 1 or not 0 < terms <= _FEW:
             return reduce(node, values)
-        total, *rest = np.split(values, terms, axes[0])
+        before = (slice(None),) * axes[0]
+        total, *rest = (values[(*before, slice(term, term + 1))] for term in range(terms))
         for term in rest:
             total = total + term
         mean: Array = total / values.dtype.type(terms)
@@ -179,6 +188,9 @@ def _clipped(node: Node, values: Array, *bounds: Array) -> Array:
         values.dtype.type(next(rest) if node.input(place) is not None else node.attrs.get(name, usual))
         for place, name, usual in ((1, "min", finite.min), (2, "max", finite.max))
     )
+    if low * high < 0:  # the bounds are numbers, and none of them a zero
+        made: Array = np.minimum(np.maximum(values, low), high)
+        return made
     made = np.where(values < low, low, values)
     return np.where(made > high, high, made)
 
