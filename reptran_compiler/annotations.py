@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from onnx import ModelProto
 
-from reptran_compiler.model.symbolic import symbolic
-from reptran_compiler.runtime import RuntimeFailure, TensorFact, random_feeds, tensor_facts
+from reptran_compiler.model.symbolic import Symbols, symbolic
+from reptran_compiler.runtime import RuntimeFailure, TensorFact, facts_at
 from reptran_compiler.trial import Trial
 
 _Facts = Sequence[Mapping[str, TensorFact]]
@@ -30,7 +30,8 @@ def carry_annotations(source: ModelProto, result: ModelProto, trial: Trial, *, t
     if not source.graph.value_info and not result.graph.quantization_annotation:
         return
     try:
-        before, after = (_facts(model, trial, threads) for model in (source, result))
+        before = _facts(source, trial, threads, trial.symbols or symbolic(source))
+        after = _facts(result, trial, threads, symbolic(result))
     except RuntimeFailure:
         before = after = [{}]
     made = {name for node in result.graph.node for name in node.output}
@@ -59,10 +60,9 @@ def _tensors(model: ModelProto) -> set[str]:
     return made | {each.name for each in (*model.graph.initializer, *model.graph.input)}
 
 
-def _facts(model: ModelProto, trial: Trial, threads: int) -> _Facts:
-    feeds = [random_feeds(model, batch=batch, dims=trial.dims) for batch in trial.batches]
-    symbols = symbolic(model)
-    return [tensor_facts(model, feed, threads=threads, symbols=symbols) for feed in feeds]
+def _facts(model: ModelProto, trial: Trial, threads: int, symbols: Symbols) -> _Facts:
+    sizes = trial.batches
+    return [facts_at(model, batch=size, dims=trial.dims, threads=threads, symbols=symbols) for size in sizes]
 
 
 def _same(name: str, before: _Facts, after: _Facts) -> bool:

@@ -16,7 +16,7 @@ from reptran_compiler.model.referred import Scratch, are_signs_of
 from reptran_compiler.model.symbolic import symbolic
 from reptran_compiler.replication import Layers, Roles, binarised
 from reptran_compiler.rewriting import RANDOM, Engine, Facts, Rule, RuleReport, TimeLimit
-from reptran_compiler.runtime import TensorFact, integer_values, random_feeds, tensor_facts
+from reptran_compiler.runtime import TensorFact, facts_at, integer_values, random_feeds
 from reptran_compiler.transformation import Options, Refusal
 
 #: Batch sizes with which the effects of rules are executed.
@@ -74,16 +74,16 @@ def canonicalise(
         Refused: a rule broke its declaration.
         Refusal: the model computes something else in every run, or weights of it in a subgraph.
     """
-    feeds = [random_feeds(model, batch=batch, dims=dict(options.dims)) for batch in CASES]
+    dims = dict(options.dims)
+    # Only effects that are executed are fed with integers.
+    fed = [random_feeds(model, batch=batch, dims=dims) for batch in CASES if options.check]
     graph = import_model(model, scratch)
     graph.tidy()
     symbols = options.symbols or symbolic(model)
-    cases = [tensor_facts(model, each, symbols=symbols) for each in feeds]
+    cases = [facts_at(model, batch=batch, dims=dims, symbols=symbols) for batch in CASES]
     ranks = {name: fact.rank for name, fact in cases[0].items()}
     if not ranks.keys() <= symbols.shapes.keys():
         symbols = symbolic(model, ranks)
-    # Only effects that are executed are fed with integers.
-    fed = feeds if options.check else []
     facts = Facts(graph, cases, [integer_values(model, each, symbols) for each in fed])
     layers = Layers(graph, facts, symbols)
     _see_repeatable(graph, facts)
@@ -109,7 +109,7 @@ def canonicalise(
     applied_to = set(engine.reports["factor-weights"].applied) if "factor-weights" in engine.reports else set()
     return Canonical(
         model=made,
-        cases=tuple(tensor_facts(made, each, symbols=layers.symbols) for each in feeds),
+        cases=tuple(facts_at(made, batch=batch, dims=dims, symbols=layers.symbols) for batch in CASES),
         integers=tuple(integer_values(made, each, layers.symbols) for each in fed),
         binary=frozenset(name for name, node in inner.items() if layers.is_binary(node)),
         origins={name: tensor.name for name, tensor in origins.items()},

@@ -23,6 +23,7 @@ from reptran_compiler.runtime import (
     Session,
     TensorFact,
     batch_sizes,
+    blank_feeds,
     inferred_facts,
     input_specs,
     random_feeds,
@@ -89,8 +90,10 @@ class _Source:
         """Shapes and types of its tensors, as far as they are known without a run."""
         return inferred_facts(self.model, feeds, self.symbols)
 
-    def outputs(self, feeds: Mapping[str, Array], inferred: Mapping[str, TensorFact]) -> Mapping[str, TensorFact]:
-        """Shapes and types of its outputs, but for those that are no plain tensors.
+    def outputs(
+        self, size: int, dims: Mapping[str, int], inferred: Mapping[str, TensorFact]
+    ) -> Mapping[str, TensorFact]:
+        """Shapes and types of its outputs at a batch size, but for those that are no plain tensors.
 
         Raises:
             RuntimeFailure: it does not run.
@@ -98,6 +101,7 @@ class _Source:
         made = (name for node in self.model.graph.node for name in node.output if name)
         if self.symbols is not None and all(name in inferred for name in made):
             return {value.name: inferred[value.name] for value in self.model.graph.output}
+        feeds = random_feeds(self.model, batch=size, dims=dims)
         return _facts(self.session.run(feeds, [value.name for value in self.model.graph.output]))
 
 
@@ -201,7 +205,7 @@ def _trial(
     if missing:
         sizes = ", ".join(f"{name} = {dims[name]}" for name in missing)
         notes.append(f"dynamic axes were given a size for counting and verification: {sizes}")
-    feeds = random_feeds(source.model, batch=working[0], dims=dims)
+    feeds = blank_feeds(source.model, batch=working[0], dims=dims)
     shapes = {name: array.shape for name, array in feeds.items()}
     other = _other_sizes(source, working[0], dims)
     if dims and not other:
@@ -226,7 +230,7 @@ def _working(source: _Source, sizes: Sequence[int], dims: Mapping[str, int]) -> 
     """
     working, failure = [], ""
     model = source.model
-    feeds = {size: random_feeds(model, batch=size, dims=dims) for size in sizes}
+    feeds = {size: blank_feeds(model, batch=size, dims=dims) for size in sizes}
     largest = max(sizes)
     inferred = {largest: source.inferred(feeds[largest])}
     fits = not _too_large(model, inferred[largest])  # then all smaller ones do
@@ -235,7 +239,7 @@ def _working(source: _Source, sizes: Sequence[int], dims: Mapping[str, int]) -> 
             inferred[size] = source.inferred(feeds[size])
         complaint = "" if fits else _too_large(model, inferred[size])
         try:
-            found = {} if complaint else source.outputs(feeds[size], inferred.get(size, {}))
+            found = {} if complaint else source.outputs(size, dims, inferred.get(size, {}))
             complaint = complaint or _stated_wrongly(model, feeds[size], found)
         except EndlessLoop as error:
             raise BadInput(f"the model does not run in onnxruntime: {error}") from None

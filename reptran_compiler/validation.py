@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from reptran_compiler.errors import BadInput
-from reptran_compiler.model.referred import array_of
+from reptran_compiler.model.protos import element_dtype
+from reptran_compiler.model.referred import array_of, blocks_of, is_referred
 from reptran_compiler.runtime import is_float
 from reptran_compiler.turns import certain_turns
 from reptran_compiler.verification import MalformedGraph
@@ -266,6 +267,11 @@ def _are_finite(tensors: Iterable[TensorProto]) -> bool:
         for tensor in tensors:
             if min(tensor.dims, default=0) < 0:
                 return False
+            if is_referred(tensor):
+                blocks = blocks_of(tensor) if is_float(element_dtype(tensor.data_type)) else ()
+                if not all(math.isfinite(float(np.sum(block))) for block in blocks):
+                    return False
+                continue
             try:
                 values = array_of(tensor)
             except (ValueError, TypeError, KeyError, OverflowError, MemoryError):

@@ -145,8 +145,8 @@ def binary_form(facts: Facts, tensor: Tensor, axis: int) -> BinaryForm | None:
     found, plain, zeros = [], True, 0
     for weight, *values in blocks:
         rows = (weight if axis == 0 else np.moveaxis(weight, axis, 0)).reshape(weight.shape[axis], -1)
-        scale, more = magnitudes(rows)
-        zeros += more
+        scale = magnitudes(rows)
+        zeros += int(np.count_nonzero(rows == 0))
         if scale is None or not are_few(zeros, math.prod(shape)):
             return None
         found.append(scale)
@@ -159,9 +159,8 @@ def binary_form(facts: Facts, tensor: Tensor, axis: int) -> BinaryForm | None:
     return BinaryForm(np.concatenate(found), plain, tuple(latents))
 
 
-def magnitudes(weights: Array) -> tuple[Array | None, int]:
-    """One positive magnitude per row of weights, or None where a row has several; zeros have any. And how many there
-    are of these.
+def magnitudes(weights: Array) -> Array | None:
+    """One positive magnitude per row of weights, or None where a row has several; zeros have any.
 
     Args:
         weights: [filters, weights of a filter].
@@ -175,14 +174,15 @@ def magnitudes(weights: Array) -> tuple[Array | None, int]:
         low[zero] = np.where(rows[zero] == 0, np.inf, rows[zero]).min(axis=1, initial=np.inf)
     near = np.abs(low - top) <= _ONE_MAGNITUDE * step * top
     if not bool((near & (top > 0)).all()):
-        return None, rows.size - int(counts.sum())
+        return None
     middle = top.astype(np.float64)
     several = zero | (low != top)
     if several.any():
         some = rows[several] if not several.all() else rows
         middle[several] = some.sum(axis=1, dtype=np.float64) / counts[several]
     middle[np.abs(middle - 1) <= step] = 1
-    return middle.astype(weights.dtype), rows.size - int(counts.sum())
+    found: Array = middle.astype(weights.dtype)
+    return found
 
 
 def _filter_axis(layer: Node) -> int:

@@ -17,7 +17,7 @@ from reptran_compiler.model.referred import Scratch
 from reptran_compiler.model.symbolic import symbolic
 from reptran_compiler.replication import Layers, binarised
 from reptran_compiler.rewriting import Engine, Facts, Rule, RuleReport, TimeLimit
-from reptran_compiler.runtime import integer_values, random_feeds, tensor_facts
+from reptran_compiler.runtime import facts_at, integer_values, random_feeds
 from reptran_compiler.transformation import Options
 
 _PACKING = "pack-weights"
@@ -70,12 +70,12 @@ def lower(model: ModelProto, options: Options, rules: Sequence[Rule], scratch: S
         Refused: a rule broke its declaration.
         CannotContinue: the classifier cannot be stored in int8.
     """
-    feeds = [random_feeds(model, batch=batch, dims=dict(options.dims)) for batch in CASES]
+    dims = dict(options.dims)
+    fed = [random_feeds(model, batch=batch, dims=dims) for batch in CASES if options.check]
     graph = import_model(model, scratch)
     graph.tidy()
     symbols = symbolic(model)
-    cases = [tensor_facts(model, each, symbols=symbols) for each in feeds]
-    fed = feeds if options.check else []
+    cases = [facts_at(model, batch=batch, dims=dims, symbols=symbols) for batch in CASES]
     facts = _Facts(graph, cases, [integer_values(model, each, symbols) for each in fed])
     layers = Layers(graph, facts, symbols, open_axes=bool(options.dims))
     rounded = round_classifiers(graph, layers) if options.classifier == "int8" else ()

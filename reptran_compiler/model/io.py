@@ -16,7 +16,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from reptran_compiler.errors import BadInput
 from reptran_compiler.model.protos import stated_bytes
-from reptran_compiler.model.referred import array_of, byte_count, can_refer, refer
+from reptran_compiler.model.referred import byte_count, can_refer, pieces_of, refer
 from reptran_compiler.model.wire import skeleton
 
 #: What names a standard stream instead of a file.
@@ -204,7 +204,8 @@ def _source(payload: bytes, called: str, name: str, path: Path | None, refer_abo
     for tensor, data in lying:
         if refers and id(tensor) in stored and can_refer(tensor, data.length):
             refer(tensor, data.place, data.offset, data.length)
-            digest.update(array_of(tensor).data)
+            for piece in pieces_of(tensor):
+                digest.update(piece)
         else:
             _embed(tensor, data, called)
             digest.update(tensor.raw_data)

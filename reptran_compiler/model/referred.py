@@ -38,7 +38,8 @@ LARGE_TENSOR = 1 << 16
 
 _TYPES = "FLOAT DOUBLE FLOAT16 INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 BOOL".split()
 _PLAIN = frozenset(int(TensorProto.DataType.Value(name)) for name in _TYPES)
-_DESCRIPTORS = Path("/proc/self/fd")
+#: Where the files are listed that this process has open, if the system does so.
+DESCRIPTORS = Path("/proc/self/fd")
 #: How many bytes of a tensor are read or computed at once, about.
 _PIECE = 1 << 20
 #: A multiple of so many bytes is where arrays begin that are given to onnxruntime.
@@ -62,13 +63,13 @@ class Scratch:
     def __init__(self, folder: Path | None = None, *, derives: bool = False) -> None:
         self.derives = derives
         # A file without a name is reached through the process' descriptors, where the system lists them.
-        nameless = _DESCRIPTORS.is_dir()
+        nameless = DESCRIPTORS.is_dir()
         make = tempfile.TemporaryFile if nameless else tempfile.NamedTemporaryFile
         try:
             self._file: Any = make(prefix="reptran-", dir=folder)
         except OSError as error:
             raise _full(error) from None
-        self._path = _DESCRIPTORS / str(self._file.fileno()) if nameless else Path(self._file.name)
+        self._path = DESCRIPTORS / str(self._file.fileno()) if nameless else Path(self._file.name)
 
     def __del__(self) -> None:
         file = getattr(self, "_file", None)
@@ -157,6 +158,16 @@ def is_referred(tensor: TensorProto) -> bool:
     return tensor.data_location == TensorProto.EXTERNAL and os.path.isabs(_entry(tensor, "location"))
 
 
+def place_of(tensor: TensorProto) -> str:
+    """The file that a referred tensor's data is in."""
+    return _entry(tensor, "location")
+
+
+def set_place(tensor: TensorProto, place: str) -> None:
+    """Let a referred tensor find its data in another file, at the same place."""
+    next(entry for entry in tensor.external_data if entry.key == "location").value = place
+
+
 def byte_count(tensor: TensorProto) -> int:
     """The number of bytes of raw data that a tensor holds or refers to."""
     return int(_entry(tensor, "length")) if is_referred(tensor) else len(tensor.raw_data)
@@ -221,7 +232,7 @@ def pieces_of(tensor: TensorProto) -> Iterator[memoryview]:
     if not is_referred(tensor):
         yield memoryview(tensor.raw_data)
         return
-    for block in blocks_of(tensor):
+    for block in _blocks_of(tensor):
         yield np.require(block, requirements=["C"]).reshape(-1).view(np.uint8).data
 
 
@@ -248,6 +259,11 @@ def blocks_of(tensor: TensorProto) -> Iterator[Array]:
     Raises:
         OSError: the file that it refers to is gone.
     """
+    return (np.require(block, requirements=["A"]) for block in _blocks_of(tensor))
+
+
+def _blocks_of(tensor: TensorProto) -> Iterator[Array]:
+    """As `blocks_of`, as they lie in the file."""
     signs = is_signs(tensor)
     for block in _blocks(_arranged(tensor)):
         yield np.sign(block) if signs else block
@@ -255,8 +271,8 @@ def blocks_of(tensor: TensorProto) -> Iterator[Array]:
 
 def zeros_of(tensor: TensorProto) -> int:
     """How many values of a referred tensor are 0. Its signs are 0 where it is."""
-    blocks = (np.require(block, requirements=["A"]) for block in _blocks(_arranged(tensor)))
-    return sum(int(np.count_nonzero(block == 0)) for block in blocks)
+    arranged = (np.require(block, requirements=["A"]) for block in _blocks(_arranged(tensor)))
+    return sum(int(np.count_nonzero(block == 0)) for block in arranged)
 
 
 def is_signs(tensor: TensorProto) -> bool:

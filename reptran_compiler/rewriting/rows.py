@@ -106,8 +106,8 @@ class Rows:
         terms = values.shape[axes[0]]
         if node.op_type != "ReduceMean" or len(axes) > 1 or not 0 < terms <= _FEW:
             return reduce(node, values)
-        before = (slice(None),) * axes[0]
-        total, *rest = (values[(*before, slice(term, term + 1))] for term in range(terms))
+        first = np.moveaxis(values, axes[0], 0)
+        total, *rest = (np.moveaxis(first[term : term + 1], 0, axes[0]) for term in range(terms))
         for term in rest:
             total = total + term
         mean: Array = total / values.dtype.type(terms)

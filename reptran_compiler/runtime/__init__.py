@@ -4,6 +4,7 @@ from reptran_compiler.runtime.feeds import (
     CannotFeed,
     InputSpec,
     batch_sizes,
+    blank_feeds,
     generator,
     has_dynamic_batch,
     input_specs,
@@ -15,7 +16,7 @@ from reptran_compiler.runtime.feeds import (
 )
 from reptran_compiler.runtime.level import Level
 from reptran_compiler.runtime.memory import largest_tensor, too_large
-from reptran_compiler.runtime.probe import TensorFact, inferred_facts, integer_values, probe, tensor_facts
+from reptran_compiler.runtime.probe import TensorFact, facts_at, inferred_facts, integer_values, probe, tensor_facts
 from reptran_compiler.runtime.session import EndlessLoop, RuntimeFailure, Session, element_type, run
 from reptran_compiler.runtime.tolerance import (
     Comparison,
@@ -40,9 +41,11 @@ __all__ = [
     "TensorFact",
     "allowance",
     "batch_sizes",
+    "blank_feeds",
     "compare",
     "differ",
     "element_type",
+    "facts_at",
     "generator",
     "has_dynamic_batch",
     "inferred_facts",

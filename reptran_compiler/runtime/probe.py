@@ -15,6 +15,7 @@ from reptran_compiler.model.protos import copy_fields, element_dtype
 from reptran_compiler.model.referred import byte_count
 from reptran_compiler.model.subgraphs import captured
 from reptran_compiler.model.symbolic import Dimension, Symbols
+from reptran_compiler.runtime.feeds import blank_feeds, random_feeds
 from reptran_compiler.runtime.session import RuntimeFailure, Session, element_type
 
 _SMALL_BYTES = 1024
@@ -133,6 +134,27 @@ def tensor_facts(
     if all(name in inferred for name in names):
         return inferred
     return probe(model, feeds, threads=threads)[0]
+
+
+def facts_at(
+    model: ModelProto,
+    *,
+    batch: int,
+    dims: Mapping[str, int],
+    threads: int = 1,
+    symbols: Symbols | None = None,
+) -> dict[str, TensorFact]:
+    """As `tensor_facts`, for inputs that are drawn with `random_feeds` where a run is needed.
+
+    Raises:
+        CannotFeed: they cannot be drawn.
+        RuntimeFailure: a run was needed and failed.
+    """
+    names = _made(model)
+    inferred = _inferred(model, blank_feeds(model, batch=batch, dims=dims), symbols, names)
+    if all(name in inferred for name in names):
+        return inferred
+    return probe(model, random_feeds(model, batch=batch, dims=dims), threads=threads)[0]
 
 
 def inferred_facts(
