@@ -19,7 +19,7 @@ from reptran_compiler.errors import BadInput, NothingToDo, VerificationFailed
 from reptran_compiler.judging import Judgement, judge, spec_options
 from reptran_compiler.model.convert import INITIALIZERS_ARE_NO_INPUTS
 from reptran_compiler.model.embedding import Embedding
-from reptran_compiler.model.io import STREAM, Source, from_proto, read_model, tensor_bytes
+from reptran_compiler.model.io import STREAM, Source, from_proto, read_model
 from reptran_compiler.model.referred import LARGE_MODEL, LARGE_UNVERIFIED, Scratch
 from reptran_compiler.outputs import Outputs, PathLike, numbered
 from reptran_compiler.packed import unpackable
@@ -129,7 +129,7 @@ class Compilation:
             source = read_model(self.model, refer_above=large)
         self.outputs.check_source(source)
         scratch = None
-        if tensor_bytes(source.model) > large:
+        if source.size > large:
             scratch = self.outputs.scratch(derives=not self.verify)
             source = replace(source, model=scratch.hold(source.model), payload=source.payload if unchanged else None)
         recorded = provenance.recorded_beta(source.model)

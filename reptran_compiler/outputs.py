@@ -10,7 +10,7 @@ from pathlib import Path
 from onnx import ModelProto
 
 from reptran_compiler.errors import BadInput
-from reptran_compiler.model.io import EMBEDDED_LIMIT, STREAM, Source, tensor_bytes
+from reptran_compiler.model.io import EMBEDDED_LIMIT, STREAM, Source
 from reptran_compiler.model.referred import Scratch
 from reptran_compiler.model.writing import (
     Writing,
@@ -78,7 +78,7 @@ class Outputs:
         for path in (self.target, self.map, self.report):
             if path is not None and os.fspath(path) != STREAM:
                 _apart(Path(path), source)
-        if self.target is not None and tensor_bytes(source.model) > EMBEDDED_LIMIT:
+        if self.target is not None and source.size > EMBEDDED_LIMIT:
             check_room_beside(self.target)
 
     def scratch(self, *, derives: bool = False) -> Scratch:

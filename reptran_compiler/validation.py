@@ -72,8 +72,9 @@ def check_structure(model: ModelProto) -> ProtoGraph:
         raise Malformed("the model's graph has no output")
     if len(model.graph.node) > MOST_NODES:
         raise Malformed(f"the model has {len(model.graph.node):,} nodes; models of up to {MOST_NODES:,} are read")
+    types = frozenset(TensorProto.DataType.values())
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        if value.type.tensor_type.elem_type not in TensorProto.DataType.values():
+        if value.type.tensor_type.elem_type not in types:
             raise Malformed(f"tensor {value.name!r} is stated to be of a type that ONNX does not know")
     _check_texts(model)
     for what, values in (("input", model.graph.input), ("output", model.graph.output)):

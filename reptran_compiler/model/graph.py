@@ -81,8 +81,9 @@ class Graph:
     def signs(self, hint: str, tensor: Constant) -> Constant:
         """A new stored tensor with a fresh name: the signs of another one, each 1, -1 or 0, in its type."""
         name = self.fresh(hint)
-        made = self._derived(tensor, lambda source: signs_of(source, name))
-        return made or self.stored(name, np.sign(tensor.values))
+        made = self._derived(tensor, lambda source: signs_of(source, name)) or self.stored(name, np.sign(tensor.values))
+        made.zeros = tensor.zeros  # a sign is 0 where the number is
+        return made
 
     def _derived(self, tensor: Constant, derive: Callable[[TensorProto], TensorProto | None]) -> Constant | None:
         """What is derived from the reference that a stored tensor is; None where it is none, or where it is stored."""

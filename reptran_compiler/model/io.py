@@ -9,6 +9,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
@@ -53,6 +54,11 @@ class Source:
     files: tuple[Path, ...] = ()
     payload: bytes | None = None
     stamps: tuple[tuple[Path, tuple[int, ...]], ...] = ()
+
+    @cached_property
+    def size(self) -> int:
+        """How many bytes of raw data its tensors hold or refer to."""
+        return tensor_bytes(self.model)
 
     def require_unchanged(self) -> None:
         """See that the files that tensors are read from as they are needed have not changed meanwhile.

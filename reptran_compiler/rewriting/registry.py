@@ -7,6 +7,7 @@ import pkgutil
 import runpy
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
@@ -63,10 +64,16 @@ def is_built_in(rule: Rule) -> bool:
 
 
 def _built_in() -> list[tuple[str, list[Rule]]]:
-    package = importlib.import_module(_BUILT_IN)
-    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-    modules = [importlib.import_module(f"{_BUILT_IN}.{name}") for name in names]
+    modules = [importlib.import_module(name) for name in _built_in_modules()]
     return [(module.__name__, rules_of(module)) for module in modules]
+
+
+@cache
+def _built_in_modules() -> tuple[str, ...]:
+    package = importlib.import_module(_BUILT_IN)
+    return tuple(
+        f"{_BUILT_IN}.{name}" for name in sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    )
 
 
 def _entry_points() -> list[tuple[str, list[Rule]]]:
