@@ -53,7 +53,13 @@ class CompileResult:
 
     @property
     def model(self) -> ModelProto:
-        """The result, its provenance in its metadata; with beta 1 the source itself."""
+        """The result, its provenance in its metadata; with beta 1 the source itself.
+
+        A large one is read from the source's files when it is first asked for.
+
+        Raises:
+            BadInput: they were written to meanwhile.
+        """
         return self._made.model if isinstance(self._made, Embedding) else self._made
 
     @property
