@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from onnx import ModelProto
@@ -18,9 +18,8 @@ from reptran_compiler.choices import CHOICES, OUTPUT_CHOICES
 from reptran_compiler.errors import BadInput, NothingToDo, VerificationFailed
 from reptran_compiler.judging import Judgement, judge, spec_options
 from reptran_compiler.model.convert import INITIALIZERS_ARE_NO_INPUTS
-from reptran_compiler.model.embedding import Embedding
 from reptran_compiler.model.io import STREAM, Source, from_proto, read_model
-from reptran_compiler.model.referred import LARGE_MODEL, LARGE_UNVERIFIED, Scratch
+from reptran_compiler.model.referred import LARGE_MODEL, LARGE_UNVERIFIED, Scratch, embedded
 from reptran_compiler.outputs import Outputs, PathLike, numbered
 from reptran_compiler.packed import unpackable
 from reptran_compiler.pipeline import AlreadyReplicated, Options, Refusal, Transformation, transform
@@ -41,26 +40,16 @@ class CompileResult:
     """What a compilation gave.
 
     Attributes:
+        model: the result, its provenance in its metadata; with beta 1 the source itself.
         summary: what happened, for `reporting.print_summary` and `reporting.to_json`.
         transformation: the canonical form, the layers and the moves of weights; None with beta 1.
         judgement: what the judge found; None with beta 1 and where verification was switched off.
     """
 
-    _made: Embedding | ModelProto = field(repr=False)
+    model: ModelProto
     summary: Summary
     transformation: Transformation | None = None
     judgement: Judgement | None = None
-
-    @property
-    def model(self) -> ModelProto:
-        """The result, its provenance in its metadata; with beta 1 the source itself.
-
-        A large one is read from the source's files when it is first asked for.
-
-        Raises:
-            BadInput: they were written to meanwhile.
-        """
-        return self._made.model if isinstance(self._made, Embedding) else self._made
 
     @property
     def verified(self) -> bool:
@@ -224,8 +213,8 @@ class Compilation:
         self.outputs.write_unchanged(source, moves, to_json(summary))
         return CompileResult(self._given(source.model), summary)
 
-    def _given(self, model: ModelProto) -> Embedding | ModelProto:
-        return Embedding(model) if self.embed else model
+    def _given(self, model: ModelProto) -> ModelProto:
+        return embedded(model) if self.embed else model
 
     def _begun(self, source: Source) -> Summary:
         return Summary(

@@ -73,21 +73,6 @@ def test_the_files_are_the_same_without_verification(path: Path, tmp_path: Path,
     assert files(tmp_path / "referred") == files(tmp_path / "embedded")
 
 
-def test_what_is_given_back_is_whole_wherever_its_files_went(path: Path, tmp_path: Path) -> None:
-    """They are read when the model is asked for, and may be gone by then, but not be others."""
-    shutil.copytree(path.parent, tmp_path / "source")
-    result = compiled(tmp_path / "source" / path.name, tmp_path, verify=False)
-    shutil.rmtree(tmp_path / "source")
-    assert result.model == read_model(tmp_path / "out.onnx").model
-    assert result.model is result.model
-    shutil.copytree(path.parent, tmp_path / "source")
-    changed = compiled(tmp_path / "source" / path.name, tmp_path, verify=False)
-    with (tmp_path / "source" / (path.name + ".weights")).open("r+b") as file:
-        file.write(b"changed")
-    with pytest.raises(BadInput, match="was changed since the model was compiled"):
-        _ = changed.model
-
-
 def test_a_skeleton_is_the_model_and_is_written_as_protobuf_writes_it(path: Path, tmp_path: Path) -> None:
     whole = read_model(path)
     payload = whole.model.SerializeToString()

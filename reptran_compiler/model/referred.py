@@ -38,8 +38,7 @@ LARGE_TENSOR = 1 << 16
 
 _TYPES = "FLOAT DOUBLE FLOAT16 INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 BOOL".split()
 _PLAIN = frozenset(int(TensorProto.DataType.Value(name)) for name in _TYPES)
-#: Where the files are listed that this process has open, if the system does so.
-DESCRIPTORS = Path("/proc/self/fd")
+_DESCRIPTORS = Path("/proc/self/fd")
 #: How many bytes of a tensor are read or computed at once, about.
 _PIECE = 1 << 20
 #: A multiple of so many bytes is where arrays begin that are given to onnxruntime.
@@ -63,13 +62,13 @@ class Scratch:
     def __init__(self, folder: Path | None = None, *, derives: bool = False) -> None:
         self.derives = derives
         # A file without a name is reached through the process' descriptors, where the system lists them.
-        nameless = DESCRIPTORS.is_dir()
+        nameless = _DESCRIPTORS.is_dir()
         make = tempfile.TemporaryFile if nameless else tempfile.NamedTemporaryFile
         try:
             self._file: Any = make(prefix="reptran-", dir=folder)
         except OSError as error:
             raise _full(error) from None
-        self._path = DESCRIPTORS / str(self._file.fileno()) if nameless else Path(self._file.name)
+        self._path = _DESCRIPTORS / str(self._file.fileno()) if nameless else Path(self._file.name)
 
     def __del__(self) -> None:
         file = getattr(self, "_file", None)
@@ -156,16 +155,6 @@ def can_refer(tensor: TensorProto, length: int) -> bool:
 def is_referred(tensor: TensorProto) -> bool:
     """Whether a tensor's data is referred to."""
     return tensor.data_location == TensorProto.EXTERNAL and os.path.isabs(_entry(tensor, "location"))
-
-
-def place_of(tensor: TensorProto) -> str:
-    """The file that a referred tensor's data is in."""
-    return _entry(tensor, "location")
-
-
-def set_place(tensor: TensorProto, place: str) -> None:
-    """Let a referred tensor find its data in another file, at the same place."""
-    next(entry for entry in tensor.external_data if entry.key == "location").value = place
 
 
 def byte_count(tensor: TensorProto) -> int:
