@@ -354,7 +354,7 @@ def _inputs(names: Sequence[str]) -> str:
 def _few_collections() -> Iterator[None]:
     """Let the cyclic collector look seldom, and leave old objects alone: it would visit a graph again and again."""
     old = gc.get_threshold()
-    gc.set_threshold(old[0] and max(old[0], _COLLECT_AFTER), 10, 1000)
+    gc.set_threshold(old[0] and max(old[0], _COLLECT_AFTER), 100, 1000)
     try:
         yield
     finally:
