@@ -18,7 +18,7 @@ _OPSET = 12
 #: The largest weight that fits int8, and uint8 around a zero point.
 _LARGEST = 127
 #: How much a layer has to save: turning its map costs what its neighbours pay, too.
-_MICROSECONDS = 20.0
+_MICROSECONDS = 30.0
 
 
 def integer_layers(layers: Layers, optimize: str, machine: Machine) -> Mapping[str, IntegerForm]:
