@@ -15,7 +15,7 @@ from benchmarks.generated.checks import compiled
 from reptran_compiler.errors import BadInput
 from reptran_compiler.gate import verify_pair
 from reptran_compiler.training import agreement, to_onnx, to_torch
-from tests.test_training_networks import _shaken as shaken
+from tests.shaken import shaken
 
 #: Of networks that can be trained, and one whose numbers are large in front of a Tanh.
 SEEDS = (5010, 5013, 5017, 5032, 5183, 6237, 6790)
