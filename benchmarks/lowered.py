@@ -10,6 +10,7 @@ times: the three sums have to be equal to the bit.  It ends with 1 where anythin
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ WAYS = ("float", "int8", "auto")
 Known = tuple[ProtoGraph, Mapping[str, TensorFact]]
 #: How often each binary layer is run.
 INPUTS = 8
+_LAYERS = ("Conv", "ConvInteger", "MatMulInteger")
 #: Operators that move signs on their way to a layer.
 _MOVES = frozenset(("Concat", "Expand", "Identity", "Pad", "Reshape", "Tile", "Transpose"))
 
@@ -139,8 +141,7 @@ def different_sums(result: ModelProto, forms: Sequence[ModelProto], layers: Sequ
             continue
         given = {signs: onnx.helper.make_tensor_value_info(signs, onnx.TensorProto.FLOAT, None)}
         parts = [each.subgraph([sums], given) for each, _ in graphs]
-        # A form that binarises in the layout that it convolves in has no Transpose between the two.
-        turned = [axes is not None and all(node.op_type != "Transpose" for node in part.graph.node) for part in parts]
+        turned = [axes is not None and _in_place(part) for part in parts]
         random = np.random.default_rng(number)
         for _ in range(INPUTS):
             drawn = random.choice(np.array([-1, 1], np.float32), facts[signs].shape)
@@ -151,6 +152,15 @@ def different_sums(result: ModelProto, forms: Sequence[ModelProto], layers: Sequ
             if not all(np.array_equal(made[0], each) for each in made[1:]):
                 yield name, "differ"
                 break
+
+
+def _in_place(part: ModelProto) -> bool:
+    """Whether a form binarises in the layout that its layer reads: nothing turns the signs on their way, but for the
+    layer itself, where it is a product, in front of its codes."""
+    nodes = part.graph.node
+    coded = {node.input[0] for node in nodes if node.op_type == "QuantizeLinear"}
+    way = itertools.takewhile(lambda node: node.op_type not in _LAYERS, nodes)
+    return all(node.op_type != "Transpose" or node.output[0] in coded for node in way)
 
 
 def _sums(graphs: Sequence[Known], name: str) -> str:
