@@ -21,9 +21,11 @@ _SEEDS = 40
 
 
 def networks() -> Iterator[tuple[ModelProto, int, Mapping[str, Any]]]:
-    """A Rep network, generated ones with their options, then what frameworks wrote, and torch as it exports without
-    optimising."""
-    yield compile_model("models/files/reactnet-tiny.onnx", 2, verify=False).model, 1, {}
+    """A network as it is replicated and deployed, generated ones with their options, then what frameworks wrote, and
+    torch as it exports without optimising."""
+    tiny = onnx.load("models/files/reactnet-tiny.onnx")
+    yield compile_model(tiny, 2, verify=False).model, 1, {}
+    yield tiny, 2, {"optimize": "int8"}
     for seed in range(_SEEDS):
         case = draw_case(seed)
         asked = case.options
