@@ -67,8 +67,9 @@ class CopiesInBlocks:
     def check(m: Match) -> None:
         one, _ = copied(m, m.root)
         require_blocks(m, one)
-        m.require(bool(one.inputs) and one.inputs[0].op_type == "Transpose", "repeats no Transpose", one)
-        m.require(one.inputs[0].attrs.get("perm") == _FIRST, "does not put channels first", one)
+        made = one.inputs[0] if one.inputs else None
+        product = made is not None and made.op_type == "Transpose" and m.context.integer.get(made.name) == "product"
+        m.require(product, "repeats no product of integers", one)
 
     def rewrite(m: Match, g: Graph) -> Tensor:
         one, times = copied(m, m.root)
