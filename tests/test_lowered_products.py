@@ -25,14 +25,12 @@ WINDOWS: dict[str, tuple[tuple[int, int], dict[str, object]]] = {
 }
 
 
-def layer(
-    kernel: tuple[int, int], attributes: dict[str, object], *, size: object = 7, fixed: float = 1.0
-) -> ModelProto:
+def layer(kernel: tuple[int, int], attributes: dict[str, object], *, size: object = 7) -> ModelProto:
     """A binary layer between a stem and a classifier, on an image of 7 x 9."""
     draw = np.random.default_rng(3)
     weights = {
         "stem.w": draw.normal(size=(16, 3, 1, 1)),
-        "w": np.sign(draw.normal(size=(24, 16, *kernel))) * fixed,
+        "w": np.sign(draw.normal(size=(24, 16, *kernel))),
         "a": draw.normal(size=(24, 1, 1)),
         "fc.w": draw.normal(size=(24, 5)),
     }
@@ -93,8 +91,12 @@ def test_sums_of_signs_are_products_too() -> None:
 
 def test_windows_are_stored_once_and_take_next_to_nothing() -> None:
     """A few hundred bytes, however many layers look at maps of one size."""
-    one = layer((3, 3), {"pads": [1, 1, 1, 1]})
-    made = compile_model(one, 1, optimize="int8").model
+    twice = layer((3, 3), {"pads": [1, 1, 1, 1]})
+    twice.graph.node.insert(3, helper.make_node("Conv", ["s", "w"], ["c2"], name="layer2", pads=[1, 1, 1, 1]))
+    twice.graph.node.insert(4, helper.make_node("Add", ["c", "c2"], ["both"], name="both"))
+    twice.graph.node[5].input[0] = "both"
+    made = compile_model(twice, 1, optimize="int8").model
+    assert kinds(made).count("MatMulInteger") == 2
     extra = [t for t in made.graph.initializer if "windows" in t.name or t.name.startswith("number")]
     assert sum(len(t.raw_data) for t in extra) < 500
     assert len({t.raw_data for t in extra}) == len(extra)

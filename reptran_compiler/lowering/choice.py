@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -87,4 +88,4 @@ def _fixed(node: Node, layers: Layers) -> bool:
 def _size(node: Node, layers: Layers) -> Convolution:
     outputs, inputs, *kernel = node.inputs[1].shape
     _, _, *space = layers.facts.of(node.outputs[0]).shape
-    return Convolution(inputs, outputs, int(np.prod(kernel)), int(np.prod(space)))
+    return Convolution(inputs, outputs, math.prod(kernel), math.prod(space))
