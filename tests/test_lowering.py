@@ -18,7 +18,7 @@ from benchmarks.generated.cases import draw_case
 from benchmarks.layers import residual_network
 from reptran_compiler.cli.main import main
 from reptran_compiler.cli.verify import main as verify_main
-from reptran_compiler.compiler import BadInput, compile_model
+from reptran_compiler.compiler import BadInput, CompileError, Refusal, compile_model
 from reptran_compiler.lowering import lower
 from reptran_compiler.provenance import recorded_options
 from reptran_compiler.rewriting import known_rules
@@ -62,6 +62,26 @@ def test_generated_networks_are_lowered(seed: int, way: str, weights: str) -> No
         weights=weights,
     )
     assert made.verified and made.judgement is not None and made.judgement.lowering
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["latent", "packed"])
+def test_hundreds_of_generated_networks_compute_in_integers(weights: str) -> None:
+    """Those that are refused are so without lowering, too."""
+    products = 0
+    for seed in range(300):
+        case = draw_case(seed)
+        names = ("scope", "fc", "bn", "exclude", "include")
+        given = {name: getattr(case.options, name) for name in names} | {"dims": dict(case.dims), "quick": True}
+        try:
+            made = compile_model(case.model, case.options.beta, optimize="int8", weights=weights, **given)
+        except (CompileError, Refusal):
+            with pytest.raises((CompileError, Refusal)):
+                compile_model(case.model, case.options.beta, **given)
+            continue
+        assert made.verified
+        products += kinds(made.model).count("MatMulInteger")
+    assert products > 100
 
 
 @pytest.mark.parametrize("repeat", ["tile", "concat", "expand"])
