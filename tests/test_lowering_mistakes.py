@@ -76,6 +76,12 @@ def shifted_threshold(model: ModelProto) -> None:
     changed(model, maker.input[2], 3, -values[3])
 
 
+def threshold_behind_pooling(model: ModelProto) -> None:
+    """One channel's threshold is a little lower, behind a pooling: few of the sums that it sees are in between."""
+    name = "sign2/offset"
+    changed(model, name, 30, 1.5 * numpy_helper.to_array(stored(model, name)).reshape(-1)[30])
+
+
 def soft_sign(model: ModelProto) -> None:
     """A binarisation that is not steep enough to be one."""
     clip = first(model, "Clip")
@@ -163,6 +169,7 @@ MISTAKES: dict[str, tuple[str, str, Callable[[ModelProto], None]]] = {
     "what windows are padded with": ("int8", "binary", other_filling),
     "a bound of signs": ("float", "binary", lambda m: off_by_one(m, "Clip", 2)),
     "a threshold": ("float", "binary", shifted_threshold),
+    "a threshold behind a pooling": ("int8", "binary", threshold_behind_pooling),
     "a sign that is not steep": ("float", "binary", soft_sign),
     "a slope": ("float", "binary", other_slope),
     "an offset": ("float", "binary", other_offset),
@@ -184,7 +191,7 @@ def test_a_mistake_in_lowering_is_seen(kind: str) -> None:
     make = tiny
     if plant in (other_padding, other_filter, other_axes):
         make = channels_last
-    elif plant in (other_sum, other_direction):
+    elif plant in (other_sum, other_direction, threshold_behind_pooling):
         make = straight
     result, made = lowered(make(), way, weights)
     assert check_lowered(result, made).ok

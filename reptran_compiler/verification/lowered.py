@@ -47,6 +47,9 @@ from reptran_compiler.verification.sizes import judged_batches
 Array = NDArray[Any]
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
+#: At how many numbers each channel is binarised, about, how many more are fed for that at most, and how far their
+#: seeds are apart.
+_DECISIONS, _MOST_FED, _APART = 1024, 1 << 21, 1000
 #: Operators that make integers of integers, and of different ones different ones, or 0.
 _INTEGRAL = ("Concat", "Identity", "Relu", "Tile", "Transpose")
 
@@ -235,7 +238,8 @@ class _Run:
         lowered = prune(cut_model(self.new, new_names, self.new_facts), made)
         try:
             fed = {name: self._to_new(name, array) for name, array in values.items()}
-            actual = Session(lowered, threads=threads, level=level).run(fed, made)
+            other = Session(lowered, threads=threads, level=level)
+            actual = other.run(fed, made)
         except RuntimeFailure as error:
             raise _AfterDoesNotRun(str(error)) from None
         sizes = magnitudes(lowered, fed, made, threads=threads)
@@ -261,6 +265,38 @@ class _Run:
                 more = before.get(old_name)
                 result = result if more is None else compare(got, want, exact=exact, magnitude=more)
             self._judge(name, result, where)
+        self.compare_signs(seed, session, other, where)
+
+    def compare_signs(self, seed: int, old: Session, new: Session, where: str) -> None:
+        """Feed both anew as often as it takes for each channel to be binarised at many numbers: a threshold that moved
+        a little is seen by those in between alone.
+
+        Args:
+            seed: of what is fed.
+            old, new: sessions that give what is in front of each binarisation and what it makes, and the latter.
+            where: said of a failure.
+        """
+        names = [name for name in self.fronts if name in self.shared]
+        old_names, new_names = cut_names(self.old, self.fed), cut_names(self.new, self.fed)
+        inputs = set(self.old.inputs)
+        fronts = {name: old_names.get(self.fronts[name], self.fronts[name]) for name in names}
+        asked = list(dict.fromkeys([*(old_names[n] for n in names), *(f for f in fronts.values() if f not in inputs)]))
+        for turn in range(self._draws(names)):
+            values = self._values(seed + _APART * (turn + 1))
+            expected = old.run(values, asked)
+            fed = {name: self._to_new(name, array) for name, array in values.items()}
+            actual = new.run(fed, [new_names[name] for name in names])
+            for name in names:
+                want, got = expected[old_names[name]], self._from_new(name, actual[new_names[name]])
+                got = self._decided(name, got, want, expected.get(fronts[name], values.get(fronts[name])))
+                self._judge(name, compare(got, want), where)
+
+    def _draws(self, names: Sequence[str]) -> int:
+        """How often more is fed: less where channels have many elements, and where a run takes long."""
+        facts = [self.facts[name] for name in names]
+        counts = [math.prod(fact.shape) // max(1, fact.shape[1] if fact.rank > 1 else 1) for fact in facts]
+        wanted = -(-_DECISIONS // max(1, min(counts, default=_DECISIONS))) - 1
+        return min(wanted, _MOST_FED // sum(math.prod(self.facts[name].shape) for name in self.fed)) if wanted else 0
 
     def _values(self, seed: int) -> dict[str, Array]:
         """What is fed: signs behind binarisations, and whole numbers behind sums of them."""
