@@ -189,7 +189,7 @@ class Row:
         way: one of `WAYS`.
         size: bytes of the model, external data included.
         measured: the process.
-        net: its processor time after imports.
+        net, waited: its processor time and its wall-clock seconds after imports.
         written: bytes of the result.
         failure: what was not as it has to be, "" where nothing.
     """
@@ -199,6 +199,7 @@ class Row:
     size: int
     measured: Measured
     net: float
+    waited: float
     written: int
     failure: str
 
@@ -215,13 +216,13 @@ from reptran_compiler.compiler import Options, compile_model
 from reptran_compiler.pipeline import available_rules
 available_rules(Options())
 external = "--external-data" in sys.argv
-begun = time.process_time()
+begun = time.process_time(), time.perf_counter()
 """
 _COMMAND = """\
 code = command.main(["in.onnx", "-o", "out.onnx", "--quiet", *sys.argv[1:]])
 """
 _END = """\
-print(time.process_time() - begun)
+print(time.process_time() - begun[0], time.perf_counter() - begun[1])
 sys.exit(code)
 """
 #: What is done with a model, as a program whose arguments are flags of the command.
@@ -269,8 +270,8 @@ def perform(folder: Path, form: str, way: str, gigabytes: float) -> Row:
     if not failure:
         loaded = measure([sys.executable, "-c", _LOADING], folder)
         failure = f"the result is not loaded: {loaded.said}" if loaded.code else ""
-    net = float("nan") if found.code else float(found.said)
-    return Row(form, way, size, found, net, sum(path.stat().st_size for path in made), failure)
+    net, waited = (float("nan"),) * 2 if found.code else (float(number) for number in found.said.split())
+    return Row(form, way, size, found, net, waited, sum(path.stat().st_size for path in made), failure)
 
 
 HEAD = (
@@ -280,6 +281,7 @@ HEAD = (
     "CPU s",
     "after imports",
     "wall s",
+    "after imports",
     "peak GB",
     "anonymous GB",
     "result GB",
@@ -291,7 +293,8 @@ Binary networks of {LAYERS} wide 3x3 convolutions on {IMAGE} x {IMAGE} images, a
 ReActNet-A, which holds its weights in its file; beta 2, written as they came (with external data, or without), and
 loaded again in onnxruntime. *latent weights*: real-valued, their signs are taken in the graph. *stored binary
 weights*: one magnitude per filter in the file, factored out by the compiler. *CPU s*: processor time of the process,
-and what of it came after its imports. *peak GB*: the largest resident memory of the process (`ru_maxrss`), pages of
+and what of it came after its imports; *wall s* likewise: data is hashed, and given to the disk, by threads of their
+own. *peak GB*: the largest resident memory of the process (`ru_maxrss`), pages of
 mapped files included, which the system can take back. *anonymous GB*: the largest that is in no file (`RssAnon` and
 `RssShmem` of /proc, looked at every {1000 * _INTERVAL:.0f} ms): memory beyond the page cache, imports included. With a
 model in memory, that model and the result that is given back are part of both. GB are 10^9 bytes.
@@ -304,7 +307,7 @@ def table(rows: Sequence[Row], command: str) -> str:
     for row in rows:
         found = row.measured
         sizes = [found.peak / 1e9, found.anonymous / 1e9, row.written / 1e9]
-        cells = [f"{number:.2f}" for number in (row.size / 1e9, found.cpu, row.net, found.seconds, *sizes)]
+        cells = [f"{number:.2f}" for number in (row.size / 1e9, found.cpu, row.net, found.seconds, row.waited, *sizes)]
         lines.append(f"| {' | '.join([row.form, row.way, *cells, row.failure.replace('|', ' ') or 'ok'])} |")
     made = f"Made by `{command}` on {machine()}."
     return "\n".join(["# Large models", "", made, "", EXPLANATION, *lines, ""])

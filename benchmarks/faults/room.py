@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
+from reptran_compiler.model.hashing import known
 from reptran_compiler.model.io import Source
 from reptran_compiler.outputs import Outputs
 from reptran_compiler.runtime import random_feeds
@@ -137,7 +138,7 @@ class Room:
 
     def _write(self, content: Content, external: bool) -> None:
         outputs = Outputs(self.folder / MODEL, self.folder / MAP, self.folder / REPORT, external_data=external)
-        outputs.write(content.model, Source(content.model, "in.onnx", ""), content.map, content.report)
+        outputs.write(content.model, Source(content.model, "in.onnx", known("")), content.map, content.report)
 
     def _files(self) -> Files:
         return {path.name: path.read_bytes() for path in self.folder.iterdir()}

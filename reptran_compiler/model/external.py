@@ -10,10 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 from onnx import ModelProto, TensorProto
 
+from reptran_compiler.model.hashing import beside
 from reptran_compiler.model.protos import copy_fields
 from reptran_compiler.model.referred import byte_count, pieces_of
 
@@ -35,20 +36,28 @@ class Stored:
     places: dict[int, tuple[int, int]]
 
 
-def store(model: ModelProto, file: BinaryIO) -> Stored:
+class Sink(Protocol):
+    """What bytes are written to: a file, or a part of one."""
+
+    def write(self, data: bytes | memoryview, /) -> object:
+        """Add bytes."""
+
+
+def store(model: ModelProto, file: Sink) -> Stored:
     """Write the data of a model's larger initializers to a file, a piece at a time."""
     digest, position = hashlib.sha256(), 0
     places: dict[int, tuple[int, int]] = {}
-    for index, tensor in enumerate(model.graph.initializer):
-        if byte_count(tensor) < _EXTERNAL_TENSOR_BYTES:
-            continue
-        padding = bytes(-position % _ALIGNMENT)
-        begun = position = position + len(padding)
-        for piece in chain((memoryview(padding),), pieces_of(tensor)):
-            file.write(piece)
-            digest.update(piece)
-        position += byte_count(tensor)
-        places[index] = (begun, position - begun)
+    with beside(digest) as hashed:
+        for index, tensor in enumerate(model.graph.initializer):
+            if byte_count(tensor) < _EXTERNAL_TENSOR_BYTES:
+                continue
+            padding = bytes(-position % _ALIGNMENT)
+            begun = position = position + len(padding)
+            for piece in chain((memoryview(padding),), pieces_of(tensor)):
+                hashed.update(piece)
+                file.write(piece)
+            position += byte_count(tensor)
+            places[index] = (begun, position - begun)
     return Stored(digest.hexdigest()[:_DIGITS], places)
 
 

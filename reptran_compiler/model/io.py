@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +17,9 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped,u
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from reptran_compiler.errors import BadInput
+from reptran_compiler.model.hashing import Stretch, known, sha256_of
 from reptran_compiler.model.protos import stated_bytes
-from reptran_compiler.model.referred import byte_count, can_refer, pieces_of, refer
+from reptran_compiler.model.referred import byte_count, can_refer, refer
 from reptran_compiler.model.wire import skeleton
 
 #: What names a standard stream instead of a file.
@@ -39,8 +41,7 @@ class Source:
     Attributes:
         model: the model; every tensor's data is embedded, or referred to where that was asked for.
         name: how the user named the file; "-" for standard input.
-        digest: sha256 of the file's bytes, followed by those of its external tensors in the file's order, as
-            hexadecimal digits. For a file with embedded data, what `sha256sum` prints.
+        hashed: gives `digest`, which may still be computed.
         folder: the file's folder; None for standard input and for models that never were a file.
         files: every file that was read, resolved.
         payload: the file's bytes where all data is embedded in them, else None.
@@ -49,11 +50,24 @@ class Source:
 
     model: ModelProto
     name: str
-    digest: str
+    hashed: Future[str]
     folder: Path | None = None
     files: tuple[Path, ...] = ()
     payload: bytes | None = None
     stamps: tuple[tuple[Path, tuple[int, ...]], ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the file's bytes, followed by those of its external tensors in the file's order, as hexadecimal
+        digits. For a file with embedded data, what `sha256sum` prints.
+
+        Raises:
+            ModelFileError: the data is gone.
+        """
+        try:
+            return self.hashed.result()
+        except OSError as error:
+            raise ModelFileError(f"cannot read {self.name}: {why(error)}") from None
 
     @cached_property
     def size(self) -> int:
@@ -117,17 +131,16 @@ def from_proto(model: ModelProto, name: str = "model") -> Source:
     Raises:
         ModelFileError: it refers to external data that was not loaded.
     """
-    digest = hashlib.sha256()
-    if tensor_bytes(model) <= EMBEDDED_LIMIT:
-        digest.update(model.SerializeToString(deterministic=True))
-    else:
-        for tensor in all_tensors(model):
-            digest.update(tensor.name.encode())
-            digest.update(tensor.raw_data)
     for tensor in all_tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL:
             raise ModelFileError(f"the external data of tensor {tensor.name!r} was not loaded")
-    return Source(model, name, digest.hexdigest())
+    if tensor_bytes(model) <= EMBEDDED_LIMIT:
+        return Source(model, name, sha256_of([model.SerializeToString(deterministic=True)]))
+    digest = hashlib.sha256()
+    for tensor in all_tensors(model):
+        digest.update(tensor.name.encode())
+        digest.update(tensor.raw_data)
+    return Source(model, name, known(digest.hexdigest()))
 
 
 def tensor_bytes(model: ModelProto) -> int:
@@ -175,12 +188,13 @@ def _referring(name: str, place: Path, refer_above: int) -> Source | None:
                 return None
             if any(tensor.data_location == TensorProto.EXTERNAL for tensor in all_tensors(model)):
                 return None
-            digest = hashlib.sha256(data).hexdigest()
+            size = len(data)
     for index, (offset, length) in found.places.items():
         refer(tensors[index], place, offset, length)
     if not model.ir_version or not model.HasField("graph"):
         return None
-    return Source(model, name, digest, Path(name).parent, (place,), stamps=((place, stamp),))
+    hashed = sha256_of([Stretch(place, 0, size)])
+    return Source(model, name, hashed, Path(name).parent, (place,), stamps=((place, stamp),))
 
 
 def _source(payload: bytes, called: str, name: str, path: Path | None, refer_above: int | None) -> Source:
@@ -193,9 +207,8 @@ def _source(payload: bytes, called: str, name: str, path: Path | None, refer_abo
         raise ModelFileError(f"{called} is no ONNX model: it cannot be parsed (truncated?)") from None
     if not model.ir_version or not model.HasField("graph"):
         raise ModelFileError(f"{called} is no ONNX model: it has no graph or no IR version")
-    digest = hashlib.sha256(payload)
     files = [] if path is None else [path.resolve()]
-    lying: list[tuple[TensorProto, _Lying]] = []
+    lying: list[tuple[TensorProto, Stretch]] = []
     for tensor in all_tensors(model):
         if tensor.data_location != TensorProto.EXTERNAL:
             continue
@@ -207,20 +220,20 @@ def _source(payload: bytes, called: str, name: str, path: Path | None, refer_abo
     refers = refer_above is not None and sum(data.length for _, data in lying) > refer_above
     stamps = {data.place: _stamp(data.place) for _, data in lying} if refers else {}
     stored = {id(tensor) for tensor in model.graph.initializer}
+    pieces: list[bytes | Stretch] = [payload]
     for tensor, data in lying:
         if refers and id(tensor) in stored and can_refer(tensor, data.length):
             refer(tensor, data.place, data.offset, data.length)
-            for piece in pieces_of(tensor):
-                digest.update(piece)
+            pieces.append(data)
         else:
             _embed(tensor, data, called)
-            digest.update(tensor.raw_data)
+            pieces.append(tensor.raw_data)
         if data.place not in files:
             files.append(data.place)
     embedded = len(files) <= 1
     folder = None if path is None else path.parent
     return Source(
-        model, name, digest.hexdigest(), folder, tuple(files), payload if embedded else None, tuple(stamps.items())
+        model, name, sha256_of(pieces), folder, tuple(files), payload if embedded else None, tuple(stamps.items())
     )
 
 
@@ -247,16 +260,7 @@ def _external_place(tensor: TensorProto, path: Path) -> Path:
     return place
 
 
-@dataclass(frozen=True)
-class _Lying:
-    """Where external data lies: a file, and which bytes of it."""
-
-    place: Path
-    offset: int
-    length: int
-
-
-def _lying(tensor: TensorProto, place: Path, called: str) -> _Lying:
+def _lying(tensor: TensorProto, place: Path, called: str) -> Stretch:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     what = f"{called}: the external data of tensor {tensor.name!r}"
     try:
@@ -276,10 +280,10 @@ def _lying(tensor: TensorProto, place: Path, called: str) -> _Lying:
         )
     if length != asked:
         raise ModelFileError(f"{what} has {length:,} bytes where its shape {list(tensor.dims)} asks for {asked:,}")
-    return _Lying(place, offset, length)
+    return Stretch(place, offset, length)
 
 
-def _embed(tensor: TensorProto, data: _Lying, called: str) -> None:
+def _embed(tensor: TensorProto, data: Stretch, called: str) -> None:
     try:
         with data.place.open("rb") as file:
             file.seek(data.offset)

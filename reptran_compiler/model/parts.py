@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +17,8 @@ except ImportError:  # no POSIX: what killed processes left is not recognised, a
     fcntl = None  # type: ignore[assignment,unused-ignore]
 
 _ATTEMPTS = 16
+#: After how many bytes the disk is given what was written.
+_STRETCH = 1 << 26
 
 
 class Part:
@@ -33,13 +36,15 @@ class Part:
         self._digest = hashlib.sha256(os.fsencode(place.name)).hexdigest()[:12]
         self._path: Path | None = None
         self._file: BinaryIO | None = None
+        self._unsettled = 0
+        self._settling: Future[None] | None = None
 
     @property
     def is_there(self) -> bool:
         """Whether it has begun, and has not appeared yet."""
         return self._path is not None and self._path.exists()
 
-    def begin(self) -> BinaryIO:
+    def begin(self) -> None:
         """Create the file and open it for writing."""
         for left in self._folder.glob(f".{self._digest}.*.part"):
             _remove_unlocked(left)
@@ -51,15 +56,34 @@ class Part:
                 self._path = None
                 continue
             if _lock(file, self._path):
-                return file
+                return
             file.close()  # another process takes it for one that was left behind, and removes it
         raise OSError(f"no part of a file can be kept in {self._folder}")
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Add bytes. The disk takes those of a large file while others are computed: `settle` has less to wait for."""
+        assert self._file is not None, "it has begun"
+        self._file.write(data)
+        self._unsettled += len(data)
+        if self._unsettled >= _STRETCH and (self._settling is None or self._settling.done()):
+            self._settled()
+            self._unsettled = 0
+            pool = ThreadPoolExecutor(1, "reptran-settle")
+            self._settling = pool.submit(os.fsync, self._file.fileno())
+            pool.shutdown(wait=False)
 
     def settle(self) -> None:
         """See that every byte is on the disk."""
         assert self._file is not None, "it has begun"
+        self._settled()
         self._file.flush()
         os.fsync(self._file.fileno())
+
+    def _settled(self) -> None:
+        """Wait for what the disk is given meanwhile. What it reports there, it does not report again."""
+        settling, self._settling = self._settling, None
+        if settling is not None:
+            settling.result()
 
     def appear(self, place: Path) -> None:
         """Be the file at a place in the same folder, instead of the one that may be there."""
@@ -74,6 +98,8 @@ class Part:
         if self._path is not None:
             with suppress(OSError):
                 self._path.unlink()
+        with suppress(OSError):
+            self._settled()
         if self._file is not None:
             with suppress(OSError):
                 self._file.close()

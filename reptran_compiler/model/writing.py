@@ -92,7 +92,8 @@ class Writing:
         place = Path(name).resolve()
         try:
             part = self._begun(place)
-            stored = store(model, part.begin())
+            part.begin()
+            stored = store(model, part)
             part.settle()
             weights = data_file(place, stored.digest)
             light = _serialised(without_data(model, stored, weights.name))
@@ -128,7 +129,9 @@ class Writing:
 
     def _written(self, pieces: Iterable[bytes | memoryview], place: Path) -> Part:
         part = self._begun(place)
-        part.begin().writelines(pieces)
+        part.begin()
+        for piece in pieces:
+            part.write(piece)
         part.settle()
         return part
 
