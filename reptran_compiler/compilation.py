@@ -19,7 +19,7 @@ from reptran_compiler.errors import BadInput, NothingToDo, VerificationFailed
 from reptran_compiler.judging import Judgement, judge, spec_options
 from reptran_compiler.model.convert import INITIALIZERS_ARE_NO_INPUTS
 from reptran_compiler.model.io import STREAM, Source, from_proto, read_model
-from reptran_compiler.model.referred import LARGE_MODEL, LARGE_UNVERIFIED, Scratch, embedded
+from reptran_compiler.model.referred import LARGE_MODEL, MOST_HELD, Scratch, embedded, is_vast
 from reptran_compiler.outputs import Outputs, PathLike, numbered
 from reptran_compiler.packed import unpackable
 from reptran_compiler.pipeline import AlreadyReplicated, Options, Refusal, Transformation, transform
@@ -74,8 +74,7 @@ class Compilation:
         target: "packed" to be told what kernels of one bit cannot represent; "any".
         step: told what is being done.
         large: models with more bytes of tensors are held by reference: large tensors stay in their files, or in a
-            scratch file, while the compiler works. `LARGE_MODEL` when absent, without verification
-            `LARGE_UNVERIFIED`.
+            scratch file, while the compiler works.
         embed: whether the result's data is embedded in `CompileResult.model` in any case; without, a large one may
             refer to files (`model.referred`).
     """
@@ -91,7 +90,7 @@ class Compilation:
     quick: bool = False
     target: str = "any"
     step: Step = silent
-    large: int | None = None
+    large: int = LARGE_MODEL
     embed: bool = True
 
     @np.errstate(all="ignore")  # what a network overflows to is a value like others: the judge compares it
@@ -113,9 +112,8 @@ class Compilation:
             raise BadInput(f"beta is {beta!r}; it has to be an integer of at least 1")
         _see_choices(self.options, self.target)
         unchanged = beta == 1 and not self.options.lowers
-        large = self.large
-        if large is None:
-            large = LARGE_MODEL if self.verify or unchanged else LARGE_UNVERIFIED
+        # What stays as it is, is written as it was read: byte for byte.
+        large = max(self.large, MOST_HELD) if unchanged else self.large
         self.outputs.check_writable()
         self.step("reading", 0, None)
         if isinstance(self.model, ModelProto):
@@ -133,7 +131,12 @@ class Compilation:
         self.step("running the source", 0, None)
         runnable = readable(source)
         trial = try_source(
-            runnable.model, dims=self.dims, batches=self.batches, threads=self.threads, verify=self.verify
+            runnable.model,
+            dims=self.dims,
+            batches=self.batches,
+            threads=self.threads,
+            verify=self.verify,
+            quick=self.quick,
         )
         if unchanged:
             return self._unchanged(source, trial)
@@ -188,6 +191,9 @@ class Compilation:
         moves = "" if self.outputs.map is None else provenance.moves_json(transformation, options, source.digest)
         report = "" if self.outputs.report is None else to_json(summary)
         self.outputs.write(written, source, moves, report)
+        if self.verify and self.embed and not is_vast(written):
+            final, transformation = transformation.final, transformation.embedded()
+            written = transformation.final if written is final else written
         return CompileResult(self._given(written), summary, transformation, judgement)
 
     def _emitted(self, result: ModelProto, integers: Mapping[str, IntegerType]) -> ModelProto:

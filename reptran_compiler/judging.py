@@ -31,6 +31,7 @@ from reptran_compiler.verification import (
     check_well_formed,
     find_degenerate,
     judged_batches,
+    quick_batch,
     round_classifiers,
 )
 
@@ -194,7 +195,7 @@ def judge(
     every, shapes, left_out = batches, tuple[int, ...](), tuple[str, ...]()
     if quick:
         every = judged_batches(source, batches, dims)
-        batches = (min((size for size in every if size > 1), default=every[0]),)
+        batches = (quick_batch(every),)
         shapes = tuple(size for size in every if size not in batches)
         left_out = _left_out(shapes, other_dims)
         other_dims = None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from onnx import ModelProto
 
-from reptran_compiler.model.referred import Scratch
+from reptran_compiler.model.referred import Scratch, embedded
 from reptran_compiler.model.symbolic import Symbols
 from reptran_compiler.replication import WeightMove
 from reptran_compiler.rewriting import Rule, RuleReport
@@ -170,3 +170,14 @@ class Transformation:
     def final(self) -> ModelProto:
         """What is written: R, or its lowered form."""
         return self.result if self.lowered is None else self.lowered
+
+    def embedded(self) -> Transformation:
+        """The same, its models with all of their data in them."""
+        lowered = None if self.lowered is None else embedded(self.lowered)
+        return replace(
+            self,
+            canonical=embedded(self.canonical),
+            result=embedded(self.result),
+            stages=tuple((name, embedded(model)) for name, model in self.stages),
+            lowered=lowered,
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -30,7 +30,7 @@ from reptran_compiler.runtime import (
     too_large,
 )
 from reptran_compiler.validation import check_structure
-from reptran_compiler.verification import ProtoGraph, judged_batches
+from reptran_compiler.verification import ProtoGraph, judged_batches, quick_batch
 from reptran_compiler.verification.cutting import cut_part
 from reptran_compiler.verification.wellformed import stated_wrongly
 
@@ -79,27 +79,34 @@ class Trial:
 @dataclass(frozen=True)
 class _Source:
     """A source that loads. `symbols` are those of its shapes where they need not be seen in a run, `graph` is it with
-    its constants evaluated where the judge will ask for them too."""
+    its constants evaluated where the judge will ask for them too; `quick` as `try_source` has it."""
 
     model: ModelProto
     session: Session
     symbols: Symbols | None = None
     graph: ProtoGraph | None = None
+    quick: bool = False
 
     def inferred(self, feeds: Mapping[str, Array]) -> Mapping[str, TensorFact]:
         """Shapes and types of its tensors, as far as they are known without a run."""
         return inferred_facts(self.model, feeds, self.symbols)
 
     def outputs(
-        self, size: int, dims: Mapping[str, int], inferred: Mapping[str, TensorFact]
+        self, size: int, dims: Mapping[str, int], inferred: Mapping[str, TensorFact], *, run: bool
     ) -> Mapping[str, TensorFact]:
         """Shapes and types of its outputs at a batch size, but for those that are no plain tensors.
+
+        Args:
+            size: the batch size.
+            dims: sizes of other dynamic axes.
+            inferred: what is known without a run.
+            run: whether it is run though all is known.
 
         Raises:
             RuntimeFailure: it does not run.
         """
         made = (name for node in self.model.graph.node for name in node.output if name)
-        if self.symbols is not None and all(name in inferred for name in made):
+        if not run and all(name in inferred for name in made):
             return {value.name: inferred[value.name] for value in self.model.graph.output}
         feeds = random_feeds(self.model, batch=size, dims=dims)
         return _facts(self.session.run(feeds, [value.name for value in self.model.graph.output]))
@@ -118,11 +125,12 @@ def try_source(
     batches: Sequence[int] | None = None,
     threads: int = 1,
     verify: bool = True,
+    quick: bool = False,
 ) -> Trial:
     """Run a source once at every batch size that it will be verified with.
 
     Where nothing will be verified, a source whose shapes are known without a run is loaded only, and shape inference
-    tells what it would give.
+    tells what it would give; with `quick`, it does so at batch sizes at which shapes alone will be compared.
 
     Args:
         model: the source.
@@ -130,6 +138,7 @@ def try_source(
         batches: the batch sizes; those of `judged_batches` when absent, or 1 where the model refuses both.
         threads: threads of onnxruntime.
         verify: whether the result will be verified.
+        quick: whether its values will be so at one batch size only.
 
     Raises:
         BadInput: the model is malformed or does not run, its opset is unsuitable, an input cannot be fed, an output
@@ -140,7 +149,7 @@ def try_source(
     try:
         specs = input_specs(model)
         sizes = batch_sizes(model, batches)
-        source = _loaded(graph, threads, verify)
+        source = replace(_loaded(graph, threads, verify), quick=quick)
     except CannotFeed as error:
         raise BadInput(f"the model's inputs cannot be fed: {error}") from None
     except RuntimeFailure as error:
@@ -228,18 +237,19 @@ def _working(source: _Source, sizes: Sequence[int], dims: Mapping[str, int]) -> 
     Raises:
         BadInput: a loop does not end; no other size is waited for.
     """
-    working, failure = [], ""
+    working, failure = list[int](), ""
     model = source.model
     feeds = {size: blank_feeds(model, batch=size, dims=dims) for size in sizes}
-    largest = max(sizes)
+    largest, first = max(sizes), quick_batch(sizes)
     inferred = {largest: source.inferred(feeds[largest])}
     fits = not _too_large(model, inferred[largest])  # then all smaller ones do
-    for size in sizes:
-        if size not in inferred and (source.symbols is not None or not fits):
+    for size in sorted(sizes, key=lambda size: size != first):
+        run = source.symbols is None and not (source.quick and first in working)
+        if size not in inferred and not (run and fits):
             inferred[size] = source.inferred(feeds[size])
         complaint = "" if fits else _too_large(model, inferred[size])
         try:
-            found = {} if complaint else source.outputs(size, dims, inferred.get(size, {}))
+            found = {} if complaint else source.outputs(size, dims, inferred.get(size, {}), run=run)
             complaint = complaint or _stated_wrongly(model, feeds[size], found)
         except EndlessLoop as error:
             raise BadInput(f"the model does not run in onnxruntime: {error}") from None
@@ -249,7 +259,7 @@ def _working(source: _Source, sizes: Sequence[int], dims: Mapping[str, int]) -> 
             failure = complaint
         else:
             working.append(size)
-    return tuple(working), failure
+    return tuple(size for size in sizes if size in working), failure
 
 
 def _too_large(model: ModelProto, inferred: Mapping[str, TensorFact]) -> str:

@@ -1,4 +1,4 @@
-"""Models that are held by reference, as those above 500 MB are: the same results, and memory that is bounded."""
+"""Models that are held by reference, as large ones are: the same results, and memory that is bounded."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from small_networks import network
 from benchmarks import large
 from reptran_compiler.compilation import Compilation, CompileResult
 from reptran_compiler.errors import BadInput, VerificationFailed
+from reptran_compiler.model import referred as by_reference
 from reptran_compiler.model.io import read_model, tensor_bytes
 from reptran_compiler.model.referred import Scratch, array_of, embedded, referred
+from reptran_compiler.model.retyping import retyped
 from reptran_compiler.model.wire import serialised, skeleton
 from reptran_compiler.model.writing import Writing
 from reptran_compiler.outputs import Outputs
 from reptran_compiler.pipeline import Options
 from reptran_compiler.runtime import Session, random_feeds
-from reptran_compiler.verification import batch, equivalence
+from reptran_compiler.verification import batch, equivalence, law
 from reptran_compiler.verification.portions import portions
 
 MEGABYTES = 6
@@ -45,10 +47,18 @@ def compiled(model: Path | ModelProto, folder: Path, **how: object) -> CompileRe
     return replace(Compilation(model, Options(beta=2), outputs, large=1_000_000), **how).run()
 
 
+@pytest.fixture(params=["large", "vast"])
+def _held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether values of a model's weights may be held in memory beside what refers to them."""
+    if request.param == "vast":
+        monkeypatch.setattr(by_reference, "MOST_HELD", 1_000_000)
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.usefixtures("_held")
 def test_the_files_are_those_of_a_compilation_in_memory(path: Path, tmp_path: Path) -> None:
     for name, limit in (("referred", 1_000_000), ("embedded", 1 << 40)):
         (tmp_path / name).mkdir()
@@ -96,6 +106,7 @@ def test_a_model_in_memory_gives_the_same(path: Path, tmp_path: Path) -> None:
     assert from_memory == from_file
 
 
+@pytest.mark.usefixtures("_held")
 def test_a_wrong_weight_is_found(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last number of a large tensor of the result: no other look than the judge's sees it."""
     from reptran_compiler import compilation
@@ -120,6 +131,7 @@ def test_a_wrong_weight_is_found(path: Path, tmp_path: Path, monkeypatch: pytest
 def test_memory_is_bounded_by_the_size_of_the_model(tmp_path: Path) -> None:
     """Above what a small model of the same nodes takes: onnxruntime has the signs of all weights beside the weights."""
     program = (
+        "from reptran_compiler.model import referred; referred.MOST_HELD = 1_000_000; "
         "from reptran_compiler.compilation import *; from reptran_compiler.pipeline import Options; "
         "assert Compilation('in.onnx', Options(beta=2), Outputs('out.onnx', external_data=True), "
         "large=1_000_000, embed=False).run().verified"
@@ -143,6 +155,56 @@ def test_a_session_runs_what_is_referred_to(path: Path, tmp_path: Path) -> None:
     (found,) = Session(source).run(feeds).values()
     (expected,) = Session(embedded(source)).run(feeds).values()
     assert np.abs(found - expected).max() < 1e-6 * np.abs(expected).max()  # stored matrices are packed before they run
+
+
+def test_the_test_mode_for_rules_accepts_what_is_stored_twice(path: Path, tmp_path: Path) -> None:
+    """It compares what a rule writes when it is called a second time: large tensors lie in a scratch file by then."""
+    assert compiled(path, tmp_path, options=Options(beta=2, paranoid=True)).verified
+
+
+def test_what_is_given_back_needs_no_files(path: Path, tmp_path: Path) -> None:
+    shutil.copytree(path.parent, tmp_path / "in")
+    made = compiled(tmp_path / "in" / "in.onnx", tmp_path).transformation
+    shutil.rmtree(tmp_path / "in")
+    assert made is not None
+    for model in (made.canonical, made.result):
+        onnx.checker.check_model(model)
+        assert Session(model).run(random_feeds(model, batch=2))
+
+
+def test_float16_is_compared_in_float32_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large.build(tmp_path / "in.onnx", 0.002, "latent weights")
+    model = retyped(read_model(tmp_path / "in.onnx").model, TensorProto.FLOAT, TensorProto.FLOAT16)
+    wider = []
+    monkeypatch.setattr(law, "retyped", lambda *words: wider.append(words) or retyped(*words))
+    assert compiled(model, tmp_path, large=100_000).verified
+    assert len(wider) == 2
+
+
+def test_a_file_whose_name_is_no_text_is_read_whole(tmp_path: Path) -> None:
+    """Names of files that tensors lie in are UTF-8."""
+    folder = tmp_path / "\udcff"
+    folder.mkdir()
+    large.build(folder / "in.onnx", 0.002, "latent weights")
+    model = read_model(folder / "in.onnx", refer_above=1_000).model
+    (folder / "whole.onnx").write_bytes(model.SerializeToString())
+    assert not any(referred(model)) and read_model(folder / "whole.onnx", refer_above=1_000).model == model
+
+
+def test_equal_arrays_are_stored_once(tmp_path: Path) -> None:
+    values = np.arange(1 << 16, dtype=np.float32).reshape(256, 256)
+    scratch = Scratch(tmp_path)
+    one, other, turned = scratch.store(values, "w"), scratch.store(values.copy(), "w"), scratch.store(values.T, "w")
+    assert one == other != turned
+    assert np.array_equal(array_of(turned), values.T)
+
+
+def test_what_protobuf_cannot_copy_is_held_in_memory(tmp_path: Path) -> None:
+    model = network(helper.make_node("Sign", ["a"], ["r"]))
+    text = b"documented"
+    model.doc_string = text.decode()
+    spoiled = ModelProto.FromString(model.SerializeToString().replace(text, b"docum\xe4nted"))
+    assert Scratch(tmp_path).hold(spoiled) is spoiled
 
 
 def test_a_scratch_file_leaves_nothing_behind(tmp_path: Path) -> None:

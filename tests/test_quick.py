@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
+import onnx.parser
 import pytest
+from numpy.typing import NDArray
 
 from reptran_compiler.cli.main import main
 from reptran_compiler.compiler import Refusal, compile_model
+from reptran_compiler.runtime import Session
+from reptran_compiler.trial import try_source
 from tests.planted.catalogue import KINDS
 from tests.planted.gate import try_kind
 from tests.planted.subjects import subjects
 
+Array = NDArray[Any]
 TINY = Path(__file__).parents[1] / "models" / "files" / "reactnet-tiny.onnx"
 CARELESS = """
 from reptran_compiler.rewriting import preserves, rule
@@ -65,3 +72,29 @@ def test_planted_mistakes_are_seen(name: str) -> None:
     outcomes = (try_kind(kind, replace(each, quick=True), engine=False) for each in subjects())
     first = next(outcome for outcome in outcomes if outcome is not None)
     assert first.first and first.right
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_source_that_runs_with_one_batch_only_is_found_out(size: int) -> None:
+    """The frozen batch of an exporter's example: at other sizes than that of the quick look, too."""
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["": 17]>
+        frozen (float[batch, 4] x) => (float[batch, 4] y)
+        <int64[2] shape = {{{size}, 4}}>
+        {{ z = Reshape(x, shape)  y = Sign(z) }}""")
+    assert try_source(model, quick=True).batches == try_source(model).batches == (size,)
+
+
+def test_a_source_is_run_once_where_its_shapes_tell_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    fed: list[int] = []
+    run = Session.run
+
+    def counted(session: Session, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        fed.extend(len(array) for name, array in feeds.items() if name == "input")
+        return run(session, feeds, outputs)
+
+    monkeypatch.setattr(Session, "run", counted)
+    model = onnx.load(str(TINY))
+    assert model.graph.input[0].name == "input"
+    batches = [try_source(model, quick=quick).batches for quick in (False, True)]
+    assert batches == [(2, 3), (2, 3)] and fed == [2, 3, 2]

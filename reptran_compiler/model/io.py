@@ -85,6 +85,15 @@ class Source:
                 raise ModelFileError(f"{place} was changed while it was read; nothing was written, compile it again")
 
 
+def _can_refer_into(path: Path) -> bool:
+    """Whether tensors may refer to files in the folder of one: protobuf holds names in UTF-8 alone."""
+    try:
+        str(path.resolve()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _stamp(place: Path) -> tuple[int, ...]:
     """What changes with a file's content: which file it is, its size, and when it was written."""
     status = place.stat()
@@ -115,6 +124,8 @@ def read_model(path: str | os.PathLike[str], *, refer_above: int | None = None) 
             raise ModelFileError(f"cannot read {name}: it is a device")
         if kind.st_size > _LARGEST_FILE:
             raise ModelFileError(f"{name} is no ONNX model: none has more than {_LARGEST_FILE:,} bytes")
+        if refer_above is not None and not _can_refer_into(Path(name)):
+            refer_above = None
         if refer_above is not None and stat.S_ISREG(kind.st_mode) and kind.st_size > refer_above:
             source = _referring(name, Path(name).resolve(), refer_above)
             if source is not None:

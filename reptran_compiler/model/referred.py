@@ -7,6 +7,7 @@ such tensors share their data. This is for the compiler's own use: what leaves i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import mmap
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
 
@@ -30,9 +32,9 @@ from reptran_compiler.model.protos import copy_fields, element_dtype, stated_byt
 Array = NDArray[Any]
 
 #: Models with more bytes of tensors than this are held by reference.
-LARGE_MODEL = 500_000_000
-#: As `LARGE_MODEL`, where each tensor is read a few times only: nothing is verified.
-LARGE_UNVERIFIED = 16_000_000
+LARGE_MODEL = 16_000_000
+#: Of models with more bytes of referred tensors than this, no values are held in memory beside.
+MOST_HELD = 500_000_000
 #: The least number of bytes that a tensor is referred to for.
 LARGE_TENSOR = 1 << 16
 
@@ -48,7 +50,8 @@ _MOVE, _SIGNS = "move", "signs"
 
 
 class Scratch:
-    """A file for tensors, which goes when nothing refers to this object any more, or the process ends.
+    """A file for tensors, which goes when nothing refers to this object any more, or the process ends. Equal arrays are
+    stored once, and refer to the same bytes.
 
     Args:
         folder: where it is; the system's folder for temporary files when absent.
@@ -69,6 +72,7 @@ class Scratch:
         except OSError as error:
             raise _full(error) from None
         self._path = _DESCRIPTORS / str(self._file.fileno()) if nameless else Path(self._file.name)
+        self._offsets: dict[bytes, int] = {}
 
     def __del__(self) -> None:
         file = getattr(self, "_file", None)
@@ -86,14 +90,26 @@ class Scratch:
             BadInput: the disk is full.
         """
         tensor = TensorProto(name=name, data_type=_element_type(values), dims=values.shape)
-        return self._stored(np.ascontiguousarray(values).data.cast("B"), tensor)
+        data = np.ascontiguousarray(values).data.cast("B")
+        digest = hashlib.sha256(data).digest()
+        if digest not in self._offsets:
+            self._offsets[digest] = self._added(data)
+        refer(tensor, self._path, self._offsets[digest], data.nbytes)
+        return tensor
 
     def hold(self, model: ModelProto) -> ModelProto:
-        """A copy of a model whose larger initializers are stored here; the given one stays as it is.
+        """A copy of a model whose larger initializers are stored here; the given one stays as it is. It is given back
+        itself where protobuf cannot copy it.
 
         Raises:
             BadInput: the disk is full.
         """
+        try:
+            return self._held(model)
+        except (DecodeError, UnicodeDecodeError):  # nested too deeply, or with texts in another code
+            return model
+
+    def _held(self, model: ModelProto) -> ModelProto:
         light = ModelProto()
         copy_fields(model, light, without=("graph",))
         copy_fields(model.graph, light.graph, without=("initializer",))
@@ -101,21 +117,22 @@ class Scratch:
             if not can_refer(tensor, len(tensor.raw_data)):
                 light.graph.initializer.append(tensor)
                 continue
-            moved = TensorProto()
+            moved = light.graph.initializer.add()
             copy_fields(tensor, moved, without=("raw_data",))
-            light.graph.initializer.append(self._stored(memoryview(tensor.raw_data), moved))
+            data = memoryview(tensor.raw_data)
+            refer(moved, self._path, self._added(data), data.nbytes)
         return light
 
-    def _stored(self, data: memoryview, tensor: TensorProto) -> TensorProto:
+    def _added(self, data: memoryview) -> int:
+        """Where bytes begin that are added to the file."""
         try:
-            offset = self._file.seek(0, os.SEEK_END)
+            offset: int = self._file.seek(0, os.SEEK_END)
             offset += self._file.write(bytes(-offset % mmap.ALLOCATIONGRANULARITY))
             self._file.write(data)
             self._file.flush()
         except OSError as error:
             raise _full(error) from None
-        refer(tensor, self._path, offset, data.nbytes)
-        return tensor
+        return offset
 
 
 @dataclass(frozen=True)
@@ -334,6 +351,11 @@ def _blocks(values: Array) -> Iterator[Array]:
 def referred(model: ModelProto) -> Iterator[TensorProto]:
     """The initializers of a model whose data is referred to."""
     return (tensor for tensor in model.graph.initializer if is_referred(tensor))
+
+
+def is_vast(model: ModelProto) -> bool:
+    """Whether what a model refers to is too much to be held in memory, or to be computed again in another type."""
+    return sum(map(byte_count, referred(model))) > MOST_HELD
 
 
 def embedded(model: ModelProto) -> ModelProto:

@@ -15,6 +15,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from reptran_compiler.errors import BadInput
 from reptran_compiler.model.io import Source
+from reptran_compiler.model.referred import array_of
 from reptran_compiler.model.subgraphs import captured
 
 Array = NDArray[Any]
@@ -170,7 +171,7 @@ def parameters(model: ModelProto) -> Iterator[tuple[str, Array]]:
     wanted = {name for node in model.graph.node if node.domain in DOMAINS for name in node.input[1:]}
     for tensor in model.graph.initializer:
         if tensor.name in wanted:
-            yield tensor.name, numpy_helper.to_array(tensor)
+            yield tensor.name, array_of(tensor)
     for node in model.graph.node:
         if node.op_type == "Constant" and node.output[0] in wanted and node.attribute[0].name == "value":
             yield node.output[0], numpy_helper.to_array(node.attribute[0].t)

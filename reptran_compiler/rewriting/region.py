@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, ValueInfoProto, helper
 
 from reptran_compiler.model import Constant, Graph, Node, Tensor, captured, node_proto, tensor_proto
 from reptran_compiler.model.referred import array_of
@@ -158,7 +158,7 @@ def special_points(model: ModelProto, least: float = 0.0) -> list[float]:
         least: 0 for scalars of up to 16 (numbers beyond would drown the region's rounding); else for those between
             that and a million.
     """
-    stored = (numpy_helper.to_array(t) for t in model.graph.initializer if math.prod(t.dims) == 1)
+    stored = (array_of(t) for t in model.graph.initializer if math.prod(t.dims) == 1)
     numbers = [float(value.reshape(-1)[0]) for value in stored if is_float(value.dtype)]
     numbers += [float(a.f) for node in model.graph.node for a in node.attribute if a.type == a.FLOAT]
     most = _LARGEST_LARGE if least else _LARGEST_POINT

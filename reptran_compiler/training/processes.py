@@ -56,5 +56,6 @@ def joined(device: torch.device) -> Iterator[Processes]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(dist.get_world_size(), dist.get_rank(), int(os.environ.get("LOCAL_RANK", "0")))
+        dist.barrier()  # nobody leaves while another one still talks to it
     finally:
         dist.destroy_process_group()

@@ -26,7 +26,7 @@ from reptran_compiler.verification.report import (
     Worst,
 )
 from reptran_compiler.verification.rounding import Rounded, check_classifier, round_classifiers
-from reptran_compiler.verification.sizes import judged_batches
+from reptran_compiler.verification.sizes import judged_batches, quick_batch
 from reptran_compiler.verification.specification import Specification, SpecOptions
 from reptran_compiler.verification.wellformed import check_well_formed
 
@@ -57,6 +57,7 @@ __all__ = [
     "check_well_formed",
     "find_degenerate",
     "judged_batches",
+    "quick_batch",
     "round_classifiers",
     "specify",
 ]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from reptran_compiler.runtime import (
+    Comparison,
     Level,
     Magnitude,
     RuntimeFailure,
@@ -19,7 +20,6 @@ from reptran_compiler.runtime import (
     TensorFact,
     allowance,
     compare,
-    differ,
     generator,
     is_float,
     probe,
@@ -143,6 +143,15 @@ class _Comparison:
     def copies(self, spec: Specification) -> Copies:
         """How the tensors of S make the one of the result."""
         return Copies(self.expected) if len(self.expected) == 1 else spec.computed[self.tensor]
+
+    def assembled(self, spec: Specification, values: Mapping[str, Array]) -> Array:
+        """What the result's tensor has to be, from the values of those of S."""
+        return self.copies(spec).assemble([values[name] for name in self.expected])
+
+    def agreement(self, spec: Specification, values: Mapping[str, Array]) -> Agreement:
+        """What both compute, where they agree."""
+        copies = {name: values[name] for name in self.expected}
+        return Agreement(copies, {self.actual: self.assembled(spec, values)})
 
 
 class BatchRun:
@@ -317,18 +326,23 @@ class BatchRun:
             actual = session.run(feeds[1], result_names)
         except RuntimeFailure as error:
             raise ResultDoesNotRun(str(error)) from None
-        wholes = [pair.copies(spec).assemble([expected[name] for name in pair.expected]) for pair in pairs]
-        both = zip(pairs, wholes, strict=True)
+        unequal, agreeing = [], list[_Comparison]()
+        for pair in pairs:
+            if pair.copies(spec).consists_of(actual[pair.actual], [expected[name] for name in pair.expected]):
+                self._agree(pair.tensor, Comparison.equal())
+                agreeing.append(pair)
+            else:
+                unequal.append(pair)
         # What is equal to the bit needs no measure of rounding.
-        unequal = [name for pair, whole in both if differ(actual[pair.actual], whole) for name in pair.expected]
-        part = self.judge.spec_model(spec, unequal)
-        sizes = magnitudes(part, feeds[0], unequal, threads=self.judge.threads, weights=self.judge.weights(source))
-        agreeing: list[Agreement] = []
+        measured = [name for pair in unequal for name in pair.expected]
+        part = self.judge.spec_model(spec, measured)
+        sizes = magnitudes(part, feeds[0], measured, threads=self.judge.threads, weights=self.judge.weights(source))
         first: tuple[_Comparison, Array] | None = None
-        for pair, whole in zip(pairs, wholes, strict=True):
+        for pair in unequal:
+            whole = pair.assembled(spec, expected)
             magnitude = self._magnitude(spec, pair, sizes)
             if self._compare(pair.tensor, actual[pair.actual], whole, magnitude):
-                agreeing.append(Agreement({name: expected[name] for name in pair.expected}, {pair.actual: whole}))
+                agreeing.append(pair)
             elif first is None or self.pairs.order(pair.tensor) < self.pairs.order(first[0].tensor):
                 exact = self._exact(pair.tensor, whole)
                 first = pair, allowance(whole, exact=exact, magnitude=magnitude, stored=self.judge.stored)
@@ -339,7 +353,7 @@ class BatchRun:
                 right = Side.of(spec.model, feeds[0], pair.expected)
                 wrong = Side.of(cut_model(self.result, computed, self.result_facts), feeds[1], [pair.actual])
                 shown = Evidence(pair.tensor, right, wrong, pair.copies(spec), allowed)
-                self.findings.evidence = place, shown.nearer(agreeing)
+                self.findings.evidence = place, shown.nearer([each.agreement(spec, expected) for each in agreeing])
 
     def check_shapes(self) -> None:
         """Shapes and types of what the result still has."""
@@ -461,17 +475,21 @@ class BatchRun:
         """Compare one tensor. Returns whether it is as it has to be."""
         exact = self._exact(name, expected)
         comparison = compare(actual, expected, exact=exact, magnitude=magnitude, stored=self.judge.stored)
-        required = name in self.pairs.required
-        (self.findings.compared if required else self.findings.others).add(name)
         if comparison.ok:
-            limit = tolerance(expected.dtype, self.judge.stored)
-            self.findings.worst = self.findings.worst.or_worse(comparison.relative, name, limit)
-            known = self.findings.distances.get(name, Distance())
-            self.findings.distances[name] = known.or_worse(comparison.relative, comparison.strain)
+            self._agree(name, comparison)
             return True
+        (self.findings.compared if name in self.pairs.required else self.findings.others).add(name)
         how = "a binary sum is not exact: " if exact and comparison.relative < 0.01 else ""
         self.fail(name, f"{how}{comparison.detail}{comparison.size} (batch {self.batch})")
         return False
+
+    def _agree(self, name: str, comparison: Comparison) -> None:
+        """Note a tensor that is as it has to be."""
+        (self.findings.compared if name in self.pairs.required else self.findings.others).add(name)
+        limit = tolerance(self.fact(name).dtype, self.judge.stored)
+        self.findings.worst = self.findings.worst.or_worse(comparison.relative, name, limit)
+        known = self.findings.distances.get(name, Distance())
+        self.findings.distances[name] = known.or_worse(comparison.relative, comparison.strain)
 
 
 def _suffixes(cut: CutPoint) -> tuple[str, ...]:

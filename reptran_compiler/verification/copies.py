@@ -11,6 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, numpy_helper
 
+from reptran_compiler.runtime import differ
+
 Array = NDArray[Any]
 
 
@@ -89,6 +91,15 @@ class Copies:
         split = (*shape[: self.axis], self.blocks, shape[self.axis] // self.blocks, *shape[self.axis + 1 :])
         stacked = np.stack([array.reshape(split) for array in arrays], axis=self.axis + 1)
         return stacked.reshape(self.widened(shape, len(arrays)))
+
+    def consists_of(self, whole: Array, arrays: Sequence[Array]) -> bool:
+        """Whether a wide tensor is made of these arrays, number for number (`differ`); it need not be put together."""
+        if self.axis is None or len(arrays) == 1 or self.blocks > 1:
+            return not differ(whole, self.assemble(arrays))
+        if whole.shape != self.widened(arrays[0].shape, len(arrays)):
+            return False
+        parts = np.split(whole, len(arrays), self.axis)
+        return not any(differ(part, array) for part, array in zip(parts, arrays, strict=True))
 
     def widened(self, shape: Sequence[int], beta: int) -> tuple[int, ...]:
         """The shape of the wide tensor, from the shape of one copy."""

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from reptran_compiler.runtime import (
+    Comparison,
     Level,
-    Magnitude,
     RuntimeFailure,
     Session,
     TensorFact,
@@ -293,19 +293,20 @@ class _Run:
                 actual[new_name] = np.where(_undecided(front), wanted, actual[new_name])
         both = list(zip(old_wanted, new_wanted, strict=True))
         # What is equal to the bit needs no measure of rounding.
-        unequal = [new_name for old_name, new_name in both if differ(actual[new_name], expected[old_name])]
-        prune(new_cut, unequal)
-        sizes = magnitudes(new_cut, feeds, unequal, threads=self.threads, weights=new_weights)
+        unequal = {new_name: None for old_name, new_name in both if differ(actual[new_name], expected[old_name])}
+        prune(new_cut, list(unequal))
+        sizes = magnitudes(new_cut, feeds, list(unequal), threads=self.threads, weights=new_weights)
         for name, old_name, new_name in zip(names, old_wanted, new_wanted, strict=True):
-            self._compare(name, actual[new_name], expected[old_name], sizes.get(new_name))
+            got, wanted = actual[new_name], expected[old_name]
+            equal = Comparison.equal() if new_name not in unequal else None
+            self._note(name, got, wanted, equal or compare(got, wanted, magnitude=sizes.get(new_name)))
 
-    def _compare(self, name: str, actual: Array, expected: Array, magnitude: Magnitude | None) -> None:
+    def _note(self, name: str, actual: Array, expected: Array, result: Comparison) -> None:
         maker = self.new.maker[name]
         (self.findings.compared if name in self.required else self.findings.others).add(name)
         if actual.dtype != expected.dtype:
             self.findings.fail(name, maker.name, "value", f"type {actual.dtype} instead of {expected.dtype}")
             return
-        result = compare(actual, expected, magnitude=magnitude)
         if result.ok:
             self.findings.worst = self.findings.worst.or_worse(result.relative, name, tolerance(expected.dtype))
             known = self.findings.distances.get(name, Distance())

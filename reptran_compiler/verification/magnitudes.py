@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from reptran_compiler.model.referred import byte_count
 from reptran_compiler.runtime import Magnitude, RuntimeFailure, Session, is_float
 from reptran_compiler.verification.cutting import prune
 from reptran_compiler.verification.protograph import NodeView, ProtoGraph, captured
@@ -139,7 +140,7 @@ class _Builder:
         if name in self.graph.constants and name not in self.sizes:
             stored = self.graph.initializers.get(name)
             given = self.graph.given.get(name)
-            self._bytes += len(stored.raw_data) if stored is not None else 0 if given is None else given.nbytes
+            self._bytes += byte_count(stored) if stored is not None else 0 if given is None else given.nbytes
             if self._bytes > MOST_BYTES:
                 return None
             self._absolute(name)

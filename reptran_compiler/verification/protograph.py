@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
-from reptran_compiler.model.referred import LARGE_TENSOR, array_of, can_refer, referred
+from reptran_compiler.model.referred import LARGE_TENSOR, array_of, byte_count, can_refer, is_vast
 from reptran_compiler.runtime import RuntimeFailure, Session
 
 Array = NDArray[Any]
@@ -117,7 +117,7 @@ class ProtoGraph:
         self.nodes: tuple[NodeView, ...] = tuple(self._ordered(views))
         self.constants = self._find_constants()
         self._values: dict[str, Array] = dict(weights)
-        self._large = any(referred(model))  # too large to keep values
+        self._vast = is_vast(model)
 
     @cached_property
     def readers(self) -> Mapping[str, tuple[NodeView, ...]]:
@@ -151,7 +151,7 @@ class ProtoGraph:
         if name in self._values:
             return self._values[name]
         found = self.values([name])
-        if not self._large:
+        if not self._vast:
             self._values.update(found)
         return found[name]
 
@@ -162,7 +162,7 @@ class ProtoGraph:
             RuntimeFailure: one of them cannot be evaluated.
         """
         wanted = [name for name in dict.fromkeys(names) if name in self.constants and name not in self._values]
-        if not self._large:
+        if not self._vast:
             self._values.update(self.values(wanted))
 
     def values(self, names: Sequence[str]) -> dict[str, Array]:
@@ -207,15 +207,15 @@ class ProtoGraph:
     def weights(self) -> Mapping[str, Array]:
         """The large constants that are computed with, by name: evaluated once, for all sessions on parts of the graph.
 
-        Of models that are too large to keep values, and where onnxruntime cannot evaluate them, there are none but
+        Of vast models, and where onnxruntime cannot evaluate them, there are none but
         those given: they stay where they are.
         """
-        if self._large:
+        if self._vast:
             return self.given
         varying = [node for node in self.nodes if any(name not in self.constants for name in node.outputs if name)]
         read = dict.fromkeys(name for node in varying for name in node.reads if name in self.constants)
         stored = (name for name in read if name in self.initializers)
-        large = [name for name in stored if len(self.initializers[name].raw_data) >= LARGE_TENSOR]
+        large = [name for name in stored if byte_count(self.initializers[name]) >= LARGE_TENSOR]
         try:
             self.preload([*large, *(name for name in read if name in self.maker)])
         except RuntimeFailure:

@@ -56,6 +56,11 @@ def judged_batches(
     return tuple(sorted(list(chosen)[:MOST]))
 
 
+def quick_batch(sizes: Sequence[int]) -> int:
+    """The one of some batch sizes at which a quick judgement compares values: what mixes images needs two of them."""
+    return min((size for size in sizes if size > 1), default=sizes[0])
+
+
 def _bent(graph: ProtoGraph, sizes: Sequence[int], dims: Mapping[str, int] | None) -> Iterator[NodeView]:
     """The nodes outside the data that are not affine in what varies with the batch."""
     data = data_tensors(graph)
