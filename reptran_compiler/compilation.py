@@ -33,6 +33,8 @@ from reptran_compiler.version import __version__
 
 #: How many objects more there are when the cyclic collector looks again.
 _COLLECT_AFTER = 50_000
+#: How often a scratch file may have to hold a model's large tensors, in one arrangement or another.
+_ROOM = 4
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ class Compilation:
         self.outputs.check_source(source)
         scratch = None
         if source.size > large:
-            scratch = self.outputs.scratch(derives=not self.verify)
+            scratch = self._scratch(source.size)
+        if scratch is not None:
             source = replace(source, model=scratch.hold(source.model), payload=source.payload if unchanged else None)
         recorded = provenance.recorded_beta(source.model)
         if beta > 1 and recorded is not None:
@@ -148,6 +151,17 @@ class Compilation:
             trial = replace(trial, symbols=None)  # they are of the other model
         integers = integer_weights(source.model)
         return self._compiled(runnable, replace(trial, notes=(*trial.notes, *said)), scratch, integers)
+
+    def _scratch(self, size: int) -> Scratch | None:
+        """Where large tensors are kept of a model with so many bytes of them; None where there is no room for them but
+        in memory, which has enough."""
+        try:
+            made = self.outputs.scratch(derives=not self.verify)
+        except BadInput:
+            if size > MOST_HELD:
+                raise
+            return None
+        return made if size > MOST_HELD or made.room > _ROOM * size else None
 
     def _compiled(
         self, source: Source, trial: Trial, scratch: Scratch | None, integers: Mapping[str, IntegerType]

@@ -16,6 +16,7 @@ from onnx import ModelProto, TensorProto, helper
 from small_networks import network
 
 from benchmarks import large
+from reptran_compiler import compilation
 from reptran_compiler.compilation import Compilation, CompileResult
 from reptran_compiler.errors import BadInput, VerificationFailed
 from reptran_compiler.model import referred as by_reference
@@ -109,8 +110,6 @@ def test_a_model_in_memory_gives_the_same(path: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_held")
 def test_a_wrong_weight_is_found(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last number of a large tensor of the result: no other look than the judge's sees it."""
-    from reptran_compiler import compilation
-
     transform = compilation.transform
 
     def wrong(model: ModelProto, options: Options, scratch: Scratch | None) -> object:
@@ -179,6 +178,30 @@ def test_float16_is_compared_in_float32_as_well(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(law, "retyped", lambda *words: wider.append(words) or retyped(*words))
     assert compiled(model, tmp_path, large=100_000).verified
     assert len(wider) == 2
+
+
+@pytest.mark.parametrize("lacking", ["room", "folder"])
+def test_without_room_on_the_disk_what_fits_into_memory_is_held_there(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    (tmp_path / "usual").mkdir()
+    (tmp_path / "lacking").mkdir()
+    compiled(path, tmp_path / "usual")
+    if lacking == "room":
+        monkeypatch.setattr(Scratch, "room", 10_000_000)
+    else:
+        monkeypatch.setattr(Outputs, "scratch", _nothing)
+    monkeypatch.setattr(Scratch, "store", _nothing)
+    assert compiled(path, tmp_path / "lacking").verified
+    assert files(tmp_path / "lacking") == files(tmp_path / "usual")
+    monkeypatch.setattr(by_reference, "MOST_HELD", 1_000_000)
+    monkeypatch.setattr(compilation, "MOST_HELD", 1_000_000)
+    with pytest.raises(BadInput, match="no room"):
+        compiled(path, tmp_path / "lacking")
+
+
+def _nothing(*_: object, **__: object) -> None:
+    raise BadInput("no room")
 
 
 def test_a_file_whose_name_is_no_text_is_read_whole(tmp_path: Path) -> None:

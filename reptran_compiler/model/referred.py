@@ -12,6 +12,7 @@ import json
 import math
 import mmap
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,12 +73,18 @@ class Scratch:
         except OSError as error:
             raise _full(error) from None
         self._path = _DESCRIPTORS / str(self._file.fileno()) if nameless else Path(self._file.name)
+        self._folder = folder or Path(tempfile.gettempdir())
         self._offsets: dict[bytes, int] = {}
 
     def __del__(self) -> None:
         file = getattr(self, "_file", None)
         if file is not None:
             file.close()
+
+    @property
+    def room(self) -> int:
+        """How many bytes the disk has left for it."""
+        return shutil.disk_usage(self._folder).free
 
     def keeps(self, values: Array) -> bool:
         """Whether an array is one to be stored rather than embedded."""
