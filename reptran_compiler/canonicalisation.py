@@ -84,7 +84,7 @@ def canonicalise(
     ranks = {name: fact.rank for name, fact in cases[0].items()}
     if not ranks.keys() <= symbols.shapes.keys():
         symbols = symbolic(model, ranks)
-    facts = Facts(graph, cases, [integer_values(model, each, symbols) for each in fed])
+    facts = Facts(graph, cases, [integer_values(model, each, symbols) for each in fed], options.threads)
     layers = Layers(graph, facts, symbols)
     _see_repeatable(graph, facts)
     _see_weights_stored(graph, facts)

@@ -167,7 +167,7 @@ class Compilation:
         self, source: Source, trial: Trial, scratch: Scratch | None, integers: Mapping[str, IntegerType]
     ) -> CompileResult:
         keep = self.outputs.dump_dir is not None
-        options = replace(self.options, check=self.verify, trust=self.quick, stages=keep)
+        options = replace(self.options, check=self.verify, trust=self.quick, stages=keep, threads=self.threads)
         self.step("rewriting", 0, None)
         try:
             transformation = transform_source(source.model, options, trial, scratch)

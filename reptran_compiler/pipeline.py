@@ -182,7 +182,7 @@ def _walked(
 ) -> tuple[Graph, Copies, Engine]:
     """A canonical graph with the rules of RepTran applied."""
     graph = import_model(found.model, scratch)
-    facts = WideFacts(graph, found.cases, found.integers, plan.beta)
+    facts = WideFacts(graph, found.cases, found.integers, plan.beta, options.threads)
     copies = Copies(graph, facts, plan, dict(decisions), known_roles=found.roles)
     engine = _engine(graph, copies.facts, copies, options)
     left = engine.walk(rules, copies)

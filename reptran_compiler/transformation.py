@@ -29,6 +29,7 @@ class Options:
         stages: whether to keep the graph as it is after each pass.
         paranoid: whether rules are called in the test mode, which finds those that do something else than they report.
         rule_seconds: how long each function of a rule may take.
+        threads: threads of onnxruntime, where an effect is executed that takes long.
         symbols: what the model's shapes are in terms of its dynamic axes, where that is known already.
     """
 
@@ -54,6 +55,7 @@ class Options:
     stages: bool = False
     paranoid: bool = False
     rule_seconds: float = 60.0
+    threads: int = 1
     symbols: Symbols | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:

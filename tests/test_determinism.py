@@ -12,6 +12,8 @@ from onnx import ModelProto
 from tiny_networks import joined
 
 from reptran_compiler import compile_model
+from reptran_compiler.rewriting import region
+from reptran_compiler.runtime import Session
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = (sys.executable, "-m", "reptran_compiler")
@@ -44,6 +46,26 @@ def test_every_process_writes_the_same_bytes(flags: tuple[str, ...], tmp_path: P
     first, second = (run(tmp_path / seed, seed, *flags) for seed in ("0", "12345"))
     assert first.keys() == second.keys() and {"out.onnx", "map.json"} < first.keys()
     assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_threads_change_nothing_that_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are for what takes long: a rule's effect on small maps is executed by one."""
+    started: list[int] = []
+
+    def session(model: ModelProto, *, threads: int = 1) -> Session:
+        started.append(threads)
+        return Session(model, threads=threads)
+
+    monkeypatch.setattr(region, "Session", session)
+    written = []
+    for threads, least, used in ((1, 0, {1}), (2, region._WORTH_THREADS, {1}), (2, 0, {2})):
+        started.clear()
+        monkeypatch.setattr(region, "_WORTH_THREADS", least)
+        out = tmp_path / f"{len(written)}.onnx"
+        assert compile_model(joined(), threads=threads, output=out).verified
+        assert set(started) - {1} == used - {1} and started
+        written.append(out.read_bytes())
+    assert written[0] == written[1] == written[2]
 
 
 def test_beta_one_gives_the_bytes_of_the_source_back(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def lower(model: ModelProto, options: Options, rules: Sequence[Rule], scratch: S
     graph.tidy()
     symbols = symbolic(model)
     cases = [facts_at(model, batch=batch, dims=dims, symbols=symbols) for batch in CASES]
-    facts = _Facts(graph, cases, [integer_values(model, each, symbols) for each in fed])
+    facts = _Facts(graph, cases, [integer_values(model, each, symbols) for each in fed], options.threads)
     layers = Layers(graph, facts, symbols, open_axes=bool(options.dims))
     rounded = round_classifiers(graph, layers) if options.classifier == "int8" else ()
     limit = TimeLimit(options.rule_seconds)

@@ -24,6 +24,7 @@ class WideFacts(Facts):
         cases: shape and type by name in the source, once for each run.
         integers: the values of integer tensors that the shapes of a run determine, once for each run.
         beta: the replication factor.
+        threads: as for `Facts`.
     """
 
     def __init__(
@@ -32,8 +33,9 @@ class WideFacts(Facts):
         cases: Sequence[Mapping[str, TensorFact]],
         integers: Sequence[Mapping[str, Array]],
         beta: int,
+        threads: int = 1,
     ) -> None:
-        super().__init__(graph, cases, integers)
+        super().__init__(graph, cases, integers, threads)
         self.beta = beta
         self._auxiliary: dict[int, Tensor] = {}
 

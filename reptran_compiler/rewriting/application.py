@@ -184,15 +184,15 @@ class Application:
 
     def before(self, case: Case) -> list[Array]:
         """The root's outputs as they were."""
-        return self.before_region.run(case.values)
+        return self.before_region.run(case.values, self.facts.threads)
 
     def after(self, case: Case) -> list[Array]:
         """What shall take their places."""
-        return self.after_region.run(case.values)
+        return self.after_region.run(case.values, self.facts.threads)
 
     def witness(self, case: Case) -> list[Array]:
         """What the rule's witness computes."""
-        return self.witness_region.run(case.values)
+        return self.witness_region.run(case.values, self.facts.threads)
 
     @cached_property
     def _terms(self) -> int:

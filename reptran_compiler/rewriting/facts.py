@@ -51,6 +51,7 @@ class Facts:
         graph: the graph.
         cases: shape and type by name, once for each run.
         integers: the values of integer tensors that the shapes of a run determine, by name, once for each run.
+        threads: threads of onnxruntime, where parts of the graph are run that take long.
     """
 
     def __init__(
@@ -58,8 +59,9 @@ class Facts:
         graph: Graph,
         cases: Sequence[Mapping[str, TensorFact]],
         integers: Sequence[Mapping[str, Array]] | None = None,
+        threads: int = 1,
     ) -> None:
-        self.graph = graph
+        self.graph, self.threads = graph, threads
         self.cases = [dict(case) for case in cases]
         self._integers = integers or [{} for _ in cases]
         self.tags: dict[str, Any] = {}

@@ -22,6 +22,8 @@ Array = NDArray[Any]
 #: What a region's scalars are taken for special points up to, in size and in number.
 _LARGEST_POINT, _LARGEST_LARGE = 16.0, 1e6
 _MOST_SCALARS = 16
+#: With fewer numbers to read, an operator does not take as long as the start of threads.
+_WORTH_THREADS = 1 << 18
 #: Inputs of which an operator reads the shape or the type alone.
 _UNREAD_VALUES: Mapping[str, int] = {"Shape": 0, "Size": 0, "CastLike": 1}
 
@@ -60,11 +62,12 @@ class Region:
         self._declare(feeds)
         return tensor_facts(self.model, feeds)
 
-    def run(self, values: Mapping[int, Array]) -> list[Array]:
+    def run(self, values: Mapping[int, Array], threads: int = 1) -> list[Array]:
         """Run the part.
 
         Args:
             values: an array for each of `inputs`, by the tensor's `id`.
+            threads: threads of onnxruntime, where it is first run on so much that they are worth their start.
 
         Raises:
             RuntimeFailure: onnxruntime refuses the part.
@@ -72,7 +75,8 @@ class Region:
         feeds = {name: values[id(tensor)] for name, tensor in self.inputs.items()}
         if self._session is None:
             self._declare(feeds)
-            self._session = Session(self.model)
+            much = sum(array.size for array in feeds.values()) >= _WORTH_THREADS
+            self._session = Session(self.model, threads=threads if much else 1)
         found = self._session.run(feeds, self.outputs)
         return [found[name] for name in self.outputs]
 
