@@ -39,6 +39,8 @@ _SMALL = 4096
 _FLAGS = frozenset(
     "allowzero ceil_mode count_include_pad keepdims noop_with_empty_axes training_mode transA transB".split()
 )
+#: Attributes with numbers for each axis of a window. Where onnxruntime does not know a rank, it takes empty ones.
+_WINDOWS = frozenset("dilations kernel_shape pads strides".split())
 
 #: What a function is called by: domain, name, overload.
 _Key = tuple[str, str, str]
@@ -234,6 +236,8 @@ def _check_attributes(node: NodeProto, *, inside_function: bool, factor: bool) -
             raise Malformed(f"{what} is {attribute.i}, which is neither 0 nor 1")
         if given and attribute.name == "auto_pad" and attribute.s not in _PADDINGS:
             raise Malformed(f"{what} is {attribute.s.decode('utf-8', 'replace')!r}, which ONNX does not know")
+        if given and attribute.name in _WINDOWS and not attribute.ints:
+            raise Malformed(f"{what} is empty: leave it out, or give a number for each axis")
         if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
             raise Malformed(f"{what} is sparse: store it dense")
         if attribute.type in (AttributeProto.FLOAT, AttributeProto.FLOATS):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from small_networks import custom_operator, local_function, network, norm_values
 
 Array = NDArray[Any]
@@ -400,3 +400,8 @@ def flagged(value: int) -> ModelProto:
 def attribute_twice() -> ModelProto:
     """The layer has two paddings."""
     return changed(lambda m: found(m, "layer").attribute.add().CopyFrom(found(m, "layer").attribute[0]))
+
+
+def without_strides() -> ModelProto:
+    """The layer has strides, but none for any axis."""
+    return changed(lambda m: found(m, "layer").attribute.add(name="strides", type=AttributeProto.INTS))

@@ -6,13 +6,13 @@ import hostile_models
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 from small_networks import custom_operator, if_node, local_function, loop_node, network
 from spelled import spelled
 from test_nothing_lost import documented
 from tiny_networks import joined, plain
 
-from reptran_compiler.model import Constant, Graph, Node, export_model, import_model
+from reptran_compiler.model import Constant, Graph, Node, export_model, import_model, node_proto
 
 FLAG = helper.make_tensor_value_info("flag", TensorProto.BOOL, [])
 
@@ -144,3 +144,20 @@ def test_documentation_of_another_operator_is_kept_but_not_what_is_true_of_the_o
     graph.nodes[0].op = "ConvInteger"
     changed = export_model(graph).graph.node[0]
     assert changed.doc_string == "why Conv" and changed.overload == ""
+
+
+@pytest.mark.parametrize(
+    ("op", "name", "kind"),
+    [
+        ("Conv", "pads", AttributeProto.INTS),
+        ("LSTM", "activations", AttributeProto.STRINGS),
+        ("LSTM", "activation_alpha", AttributeProto.FLOATS),
+        ("NoSuchOperator", "numbers", AttributeProto.INTS),
+    ],
+)
+def test_an_empty_attribute_has_the_type_of_its_operator(op: str, name: str, kind: int) -> None:
+    """An empty list does not tell it; onnxruntime takes such a one where it does not know a rank."""
+    graph = import_model(plain())
+    (attribute,) = node_proto(graph.node(op, graph.inputs, {name: []}, name="new")).attribute
+    assert (attribute.name, attribute.type) == (name, kind)
+    assert not (*attribute.ints, *attribute.floats, *attribute.strings)

@@ -88,6 +88,7 @@ REFUSED: dict[str, tuple[Make, Sequence[str]]] = {
         lambda: network(behind=[helper.make_node("Div", ["y", "d"], ["t"])], d=np.float32(1e-40)),
         ("initializer 'd' divides by a denormal number", "verified"),
     ),
+    "a window without numbers": (hostile.without_strides, ("'strides' of Conv 'layer' is empty",)),
     "a padding that there is not": (lambda: hostile.padded_by(""), ("'auto_pad' of Conv 'layer' is ''",)),
     "a flag that is no flag": (lambda: hostile.flagged(-(1 << 31)), ("'transB' of Gemm 'fc' is -2147483648", "nor 1")),
     "an attribute by reference": (

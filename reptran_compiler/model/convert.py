@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx import (
+    AttributeProto,
     GraphProto,
     ModelProto,
     NodeProto,
@@ -244,8 +246,20 @@ def _write(node: Node, proto: NodeProto) -> None:
             proto.attribute.append(old)
         else:
             value = numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
-            proto.attribute.append(helper.make_attribute(name, value))
+            empty = isinstance(value, (list, tuple)) and not value
+            kind = _attribute_type(node, name) if empty else None
+            proto.attribute.append(helper.make_attribute(name, value, attr_type=kind))
     proto.attribute.extend(a for a in known.values() if a.type not in PLAIN)
+
+
+def _attribute_type(node: Node, name: str) -> int:
+    """The type of an attribute, which an empty list does not tell: that of the operator's definition, or integers."""
+    try:
+        known = onnx.defs.get_schema(node.op, domain=node.domain or "").attributes
+    except onnx.defs.SchemaError:
+        known = {}
+    kind = str(known[name].type).rpartition(".")[2] if name in known else "INTS"
+    return int(AttributeProto.AttributeType.Value(kind))
 
 
 def _as_in_file(node: Node, source: NodeProto) -> bool:

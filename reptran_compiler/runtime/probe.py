@@ -254,12 +254,19 @@ def _part(model: ModelProto, names: Sequence[str], known: Mapping[str, NDArray[A
     part = ModelProto()
     copy_fields(model, part, without=("graph",))
     copy_fields(model.graph, part.graph, without=("node", "input", "initializer", "output", "value_info"))
-    wanted, nodes = set(names), []
-    for node in reversed(model.graph.node):
-        if any(name in wanted for name in node.output):
-            nodes.append(node)
-            wanted.update(name for name in (*node.input, *captured(node)) if name not in known)
-    part.graph.node.extend(reversed(nodes))
+    makers = {name: place for place, node in enumerate(model.graph.node) for name in node.output if name}
+    wanted, needed, pending = set(names), set[int](), list(names)
+    while pending:  # the file's nodes are in any order
+        place = makers.get(pending.pop())
+        if place is None or place in needed:
+            continue
+        needed.add(place)
+        node = model.graph.node[place]
+        reads = [name for name in (*node.input, *captured(node)) if name not in known]
+        wanted.update(reads)
+        pending += reads
+    nodes = [model.graph.node[place] for place in sorted(needed)]
+    part.graph.node.extend(nodes)
     stored = {tensor.name for tensor in model.graph.initializer}
     part.graph.input.extend(value for value in model.graph.input if value.name in wanted or value.name not in stored)
     part.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in wanted)
@@ -276,11 +283,14 @@ def _shaped(model: ModelProto) -> list[str]:
         return []
     stored = {tensor.name for tensor in model.graph.initializer}
     shaped: dict[str, None] = {}
-    for node in model.graph.node:
-        reads = [name for name in node.input if name]
-        free = node.op_type not in ("If", "Loop", "Scan") and all(name in stored or name in shaped for name in reads)
-        if node.op_type in ("Shape", "Size") or (free and any(name in shaped for name in reads)):
-            shaped.update(dict.fromkeys(name for name in node.output if name))
+    before = -1
+    while before < len(shaped):  # once, and once more to see it, where the file's nodes are sorted
+        before = len(shaped)
+        for node in model.graph.node:
+            reads = [name for name in node.input if name]
+            free = node.op_type not in ("If", "Loop", "Scan") and all(n in stored or n in shaped for n in reads)
+            if node.op_type in ("Shape", "Size") or (free and any(name in shaped for name in reads)):
+                shaped.update(dict.fromkeys(name for name in node.output if name))
     return list(shaped)
 
 
