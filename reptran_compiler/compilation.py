@@ -208,7 +208,9 @@ class Compilation:
         if self.verify and self.embed and not is_vast(written):
             final, transformation = transformation.final, transformation.embedded()
             written = transformation.final if written is final else written
-        return CompileResult(self._given(written), summary, transformation, judgement)
+        given = self._given(written)
+        source.require_unchanged()  # what is given back was read again
+        return CompileResult(given, summary, transformation, judgement)
 
     def _emitted(self, result: ModelProto, integers: Mapping[str, IntegerType]) -> ModelProto:
         """A result as it is written."""
@@ -231,7 +233,9 @@ class Compilation:
         )
         moves = provenance.no_moves_json(self.options, source.digest)
         self.outputs.write_unchanged(source, moves, to_json(summary))
-        return CompileResult(self._given(source.model), summary)
+        given = self._given(source.model)
+        source.require_unchanged()
+        return CompileResult(given, summary)
 
     def _given(self, model: ModelProto) -> ModelProto:
         return embedded(model) if self.embed else model

@@ -317,6 +317,27 @@ def test_a_file_that_changes_while_it_is_compiled_is_refused(path: Path, tmp_pat
     assert not files(tmp_path / "out")
 
 
+def test_a_file_that_changes_before_the_result_is_given_back_is_refused(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is given back holds what files are only referred to for until then."""
+    shutil.copytree(path.parent, tmp_path / "in")
+    weights = max((tmp_path / "in").iterdir(), key=lambda each: each.stat().st_size)
+    given = Compilation._given
+
+    def late(compilation: Compilation, model: ModelProto) -> ModelProto:
+        with weights.open("r+b") as file:
+            file.write(bytes(8))
+        return given(compilation, model)
+
+    monkeypatch.setattr(Compilation, "_given", late)
+    monkeypatch.setattr(compilation, "MOST_HELD", 1_000_000)
+    for how in ({}, {"options": Options(beta=1)}):
+        with pytest.raises(BadInput, match="was changed while it was read"):
+            compiled(tmp_path / "in" / "in.onnx", tmp_path, **how)
+        shutil.copytree(path.parent, tmp_path / "in", dirs_exist_ok=True)
+
+
 def test_a_transformation_is_whole_without_its_result(path: Path, tmp_path: Path) -> None:
     """What its models refer to is there for as long as it is."""
     made = compiled(path, tmp_path, verify=False).transformation
