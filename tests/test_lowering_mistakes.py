@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from everything import everything
 from lowered_networks import channels_last, first, lowered, stored, straight, tiny
 from onnx import ModelProto, helper, numpy_helper
 
@@ -80,6 +81,12 @@ def threshold_behind_pooling(model: ModelProto) -> None:
     """One channel's threshold is a little lower, behind a pooling: few of the sums that it sees are in between."""
     name = "sign2/offset"
     changed(model, name, 30, 1.5 * numpy_helper.to_array(stored(model, name)).reshape(-1)[30])
+
+
+def sign_behind_relu(model: ModelProto) -> None:
+    """One channel's sign is turned, in front of which a Relu leaves little but zeros."""
+    name = "grow.sign/scale"
+    changed(model, name, 28, -numpy_helper.to_array(stored(model, name)).reshape(-1)[28])
 
 
 def soft_sign(model: ModelProto) -> None:
@@ -170,6 +177,7 @@ MISTAKES: dict[str, tuple[str, str, Callable[[ModelProto], None]]] = {
     "a bound of signs": ("float", "binary", lambda m: off_by_one(m, "Clip", 2)),
     "a threshold": ("float", "binary", shifted_threshold),
     "a threshold behind a pooling": ("int8", "binary", threshold_behind_pooling),
+    "a sign behind a Relu": ("int8", "binary", sign_behind_relu),
     "a sign that is not steep": ("float", "binary", soft_sign),
     "a slope": ("float", "binary", other_slope),
     "an offset": ("float", "binary", other_offset),
@@ -193,6 +201,8 @@ def test_a_mistake_in_lowering_is_seen(kind: str) -> None:
         make = channels_last
     elif plant in (other_sum, other_direction, threshold_behind_pooling):
         make = straight
+    elif plant is sign_behind_relu:
+        make = everything
     result, made = lowered(make(), way, weights)
     assert check_lowered(result, made).ok
     wrong = ModelProto()

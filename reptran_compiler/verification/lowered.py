@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,7 @@ from reptran_compiler.runtime import (
     tensor_facts,
     tolerance,
 )
+from reptran_compiler.verification.bends import deadening, find_bends
 from reptran_compiler.verification.cutpoints import OBSERVED, CutKind, CutPoint, data_tensors, find_cuts
 from reptran_compiler.verification.cutting import cut_model, cut_names, prune
 from reptran_compiler.verification.drawing import draw
@@ -155,6 +156,10 @@ class _Run:
             self.fed[cut.output] = cut.kind
             if cut.binarises:
                 self.fronts[cut.output] = cut.inputs[0]
+        dead = deadening(find_bends(old, self.facts, data, frozenset(inside)))
+        self.dead: dict[str, CutKind | None] = {
+            name: CutKind.BEND for name in dead if name in self.shared and name not in self.fed
+        }
         kept = [cut for cut in self.cuts if not cut.binarises and self._keeps(cut)]
         self.kept = frozenset(cut.output for cut in kept)
         self.required = {
@@ -226,11 +231,11 @@ class _Run:
     def compare(self, seed: int, threads: int, level: Level, where: str) -> None:
         """Cut both, feed both the same, compare."""
         names = [name for name in self.shared if level is Level.DISABLE or name in self.required]
-        values = self._values(seed)
+        values = self._values(seed, self.fed)
         old_names, new_names = cut_names(self.old, self.fed), cut_names(self.new, self.fed)
-        fronts = {old_names.get(front, front) for front in self.fronts.values()}
+        fronts = {front for front in self.fronts.values() if front not in values}  # what is fed is read as it is fed
         wanted = [old_names.get(name, name) for name in names]
-        asked = list(dict.fromkeys([*wanted, *sorted(fronts - set(self.old.inputs))]))
+        asked = list(dict.fromkeys([*wanted, *sorted(fronts)]))
         model = prune(cut_model(self.old, old_names, self.facts), asked)
         session = Session(model, threads=threads, level=level)
         expected = session.run(values, asked)
@@ -251,8 +256,8 @@ class _Run:
                 continue
             want, got = expected[old_name], self._from_new(name, actual[new_name])
             if name in self.fronts:
-                front = old_names.get(self.fronts[name], self.fronts[name])
-                read = expected.get(front, values.get(front))
+                front = self.fronts[name]
+                read = values.get(front, expected.get(front))
                 if read is not None and read.shape == got.shape == want.shape and (got != want)[read == 0].any():
                     again = again or {**(moved := _moved(values, seed)), **session.run(moved, asked)}
                     self._at_zero(name, got, want, (read == 0) & (again[front] == 0))
@@ -265,30 +270,75 @@ class _Run:
                 more = before.get(old_name)
                 result = result if more is None else compare(got, want, exact=exact, magnitude=more)
             self._judge(name, result, where)
-        self.compare_signs(seed, session, other, where)
+        binarised = [name for name in self.fronts if name in self.shared]
+        turns = self._draws(binarised)
+        self.compare_signs(binarised, self.fed, range(1, turns + 1), seed, session, other, where)
+        if self.dead:
+            self._compare_behind_bends(binarised, range(turns + 1, 2 * turns + 2), seed, threads, level, where)
 
-    def compare_signs(self, seed: int, old: Session, new: Session, where: str) -> None:
+    def _compare_behind_bends(
+        self, binarised: Sequence[str], turns: Iterable[int], seed: int, threads: int, level: Level, where: str
+    ) -> None:
+        """As `compare_signs`, with values behind what makes channels 0: no sign of such a channel would show."""
+        fed = {**self.fed, **self.dead}
+        old_names, new_names = cut_names(self.old, fed), cut_names(self.new, fed)
+        graphs = cut_model(self.old, old_names, self.facts), cut_model(self.new, new_names, self.new_facts)
+        alive = self._behind(binarised, fed, *map(ProtoGraph, graphs))
+        if not alive:
+            return
+        fronts = (self.fronts[name] for name in alive)
+        known = {*fed, *self.old.inputs}
+        asked = [*(old_names[name] for name in alive), *(front for front in fronts if front not in known)]
+        old = Session(prune(graphs[0], list(dict.fromkeys(asked))), threads=threads, level=level)
+        new = Session(prune(graphs[1], [new_names[name] for name in alive]), threads=threads, level=level)
+        self.compare_signs(alive, fed, turns, seed, old, new, where)
+
+    def _behind(
+        self, names: Sequence[str], fed: Mapping[str, CutKind | None], old: ProtoGraph, new: ProtoGraph
+    ) -> list[str]:
+        """The binarisations that depend on what is fed behind bends, and in both cut graphs on the same of what is fed:
+        the lowered one may read what is in front of a bend."""
+        old_names, new_names = cut_names(self.old, fed), cut_names(self.new, fed)
+        found = []
+        for name in names:
+            here, there = old.above(old_names[name]) & fed.keys(), new.above(new_names[name]) & fed.keys()
+            if here == there and not self.dead.keys().isdisjoint(here):
+                found.append(name)
+        return found
+
+    def compare_signs(
+        self,
+        names: Sequence[str],
+        fed: Mapping[str, CutKind | None],
+        turns: Iterable[int],
+        seed: int,
+        old: Session,
+        new: Session,
+        where: str,
+    ) -> None:
         """Feed both anew as often as it takes for each channel to be binarised at many numbers: a threshold that moved
         a little is seen by those in between alone.
 
         Args:
+            names: the binarisations.
+            fed: what is fed.
+            turns: numbers of what is fed.
             seed: of what is fed.
             old, new: sessions that give what is in front of each binarisation and what it makes, and the latter.
             where: said of a failure.
         """
-        names = [name for name in self.fronts if name in self.shared]
-        old_names, new_names = cut_names(self.old, self.fed), cut_names(self.new, self.fed)
-        inputs = set(self.old.inputs)
-        fronts = {name: old_names.get(self.fronts[name], self.fronts[name]) for name in names}
-        asked = list(dict.fromkeys([*(old_names[n] for n in names), *(f for f in fronts.values() if f not in inputs)]))
-        for turn in range(self._draws(names)):
-            values = self._values(seed + _APART * (turn + 1))
+        old_names, new_names = cut_names(self.old, fed), cut_names(self.new, fed)
+        known = {*fed, *self.old.inputs}
+        fronts = {name: self.fronts[name] for name in names}
+        asked = list(dict.fromkeys([*(old_names[n] for n in names), *(f for f in fronts.values() if f not in known)]))
+        for turn in turns:
+            values = self._values(seed + _APART * turn, fed)
             expected = old.run(values, asked)
-            fed = {name: self._to_new(name, array) for name, array in values.items()}
-            actual = new.run(fed, [new_names[name] for name in names])
+            given = {name: self._to_new(name, array) for name, array in values.items()}
+            actual = new.run(given, [new_names[name] for name in names])
             for name in names:
                 want, got = expected[old_names[name]], self._from_new(name, actual[new_names[name]])
-                got = self._decided(name, got, want, expected.get(fronts[name], values.get(fronts[name])))
+                got = self._decided(name, got, want, values.get(fronts[name], expected.get(fronts[name])))
                 self._judge(name, compare(got, want), where)
 
     def _draws(self, names: Sequence[str]) -> int:
@@ -298,12 +348,13 @@ class _Run:
         wanted = -(-_DECISIONS // max(1, min(counts, default=_DECISIONS))) - 1
         return min(wanted, _MOST_FED // sum(math.prod(self.facts[name].shape) for name in self.fed)) if wanted else 0
 
-    def _values(self, seed: int) -> dict[str, Array]:
+    def _values(self, seed: int, fed: Mapping[str, CutKind | None]) -> dict[str, Array]:
         """What is fed: signs behind binarisations, and whole numbers behind sums of them."""
-        observed = [name for name, kind in self.fed.items() if kind in OBSERVED or name in self.sums]
+        ranged = (*OBSERVED, CutKind.BEND)
+        observed = [name for name, kind in fed.items() if kind in ranged or name in self.sums]
         seen = probe(self.old.model, self.feeds, values=observed)[1] if observed else {}
         values = dict(self.feeds)
-        for name, kind in self.fed.items():
+        for name, kind in fed.items():
             random = generator(seed, name)
             kind = CutKind.ROUND if name in self.sums else kind
             values[name] = draw(self.facts[name], kind, random, seen.get(name))
