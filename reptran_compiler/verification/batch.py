@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto
 
 from reptran_compiler.runtime import (
     Comparison,
@@ -28,9 +27,10 @@ from reptran_compiler.runtime import (
     tolerance,
 )
 from reptran_compiler.verification.bends import amplified, deadening, find_bends, layer_inputs
+from reptran_compiler.verification.context import Context
 from reptran_compiler.verification.copies import CannotSpecify, Copies, UnequalIntegers
-from reptran_compiler.verification.cutpoints import OBSERVED, CutKind, CutPoint, data_tensors, find_cuts
-from reptran_compiler.verification.cutting import cut_model, cut_names, cut_part, part
+from reptran_compiler.verification.cutpoints import OBSERVED, CutKind, CutPoint, find_cuts
+from reptran_compiler.verification.cutting import cut_model, cut_names
 from reptran_compiler.verification.drawing import draw
 from reptran_compiler.verification.evidence import Agreement, Evidence, Side
 from reptran_compiler.verification.exact import integral, sums_of_signs
@@ -42,12 +42,11 @@ from reptran_compiler.verification.pairs import Pairs
 from reptran_compiler.verification.portions import portions
 from reptran_compiler.verification.protograph import ProtoGraph
 from reptran_compiler.verification.report import Distance, Failure, Worst
-from reptran_compiler.verification.specification import Specification, SpecOptions, build_specification
+from reptran_compiler.verification.specification import Specification, build_specification
 from reptran_compiler.verification.walk import MEAN
 from reptran_compiler.verification.weights import check_weights
 
 Array = NDArray[Any]
-Facts = Mapping[str, TensorFact]
 
 
 @dataclass
@@ -78,54 +77,6 @@ class Findings:
         """Note a failure, once for each tensor and rule."""
         if all(known.tensor != failure.tensor or known.rule != failure.rule for _, known in self.failures):
             self.failures.append((place, failure))
-
-
-class Context:
-    """What all runs of one judgement share: the source, the options, and sessions that can be used again."""
-
-    def __init__(
-        self,
-        canonical: ModelProto,
-        options: SpecOptions,
-        seed: int,
-        dims: Mapping[str, int] | None,
-        threads: int,
-        level: Level,
-        stored: str | None = None,
-    ) -> None:
-        self.source = ProtoGraph(canonical)
-        self.options, self.seed, self.dims = options, seed, dims
-        self.threads, self.level, self.stored = threads, level, stored
-        self.data = data_tensors(self.source)
-        self._spec_session: tuple[object, Session] | None = None
-        self._result_session: tuple[object, Session] | None = None
-
-    def spec_session(self, spec: Specification, outputs: Sequence[str]) -> Session:
-        """A session on S; that of the batch before when S did not change."""
-        key = (spec.skeleton.SerializeToString(deterministic=True), tuple(outputs))
-        if self._spec_session is None or self._spec_session[0] != key:
-            model, weights = self.spec_model(spec, outputs), self.weights(self.source)
-            self._spec_session = (key, Session(model, threads=self.threads, level=self.level, weights=weights))
-        return self._spec_session[1]
-
-    def weights(self, graph: ProtoGraph) -> Mapping[str, Array]:
-        """What of a graph's constants sessions share: none where onnxruntime may rewrite what is computed with them."""
-        return graph.weights if self.level is Level.DISABLE else {}
-
-    def spec_model(self, spec: Specification, outputs: Sequence[str]) -> ModelProto:
-        """S as far as some of its tensors depend on it, without the source's large weights."""
-        return part(spec.bare, self.source.initializers, outputs, self.weights(self.source))
-
-    def result_session(
-        self, result: ProtoGraph, names: Mapping[str, str], facts: Facts, outputs: Sequence[str]
-    ) -> Session:
-        """A session on the cut result; that of the batch before when the cuts did not change."""
-        key = (tuple(names), tuple(outputs))
-        if self._result_session is None or self._result_session[0] != key:
-            weights = self.weights(result)
-            model = cut_part(result, names, facts, outputs, weights)
-            self._result_session = (key, Session(model, threads=self.threads, level=self.level, weights=weights))
-        return self._result_session[1]
 
 
 class ResultDoesNotRun(Exception):

@@ -13,7 +13,8 @@ from onnx import ModelProto, TensorProto
 from reptran_compiler.model.referred import embedded, is_vast
 from reptran_compiler.model.retyping import holds, retyped
 from reptran_compiler.runtime import Level, RuntimeFailure, random_feeds, tensor_facts
-from reptran_compiler.verification.batch import BatchRun, Context, Findings, ResultDoesNotRun
+from reptran_compiler.verification.batch import BatchRun, Findings, ResultDoesNotRun
+from reptran_compiler.verification.context import Context
 from reptran_compiler.verification.copies import CannotSpecify
 from reptran_compiler.verification.cutpoints import CutPoint, data_tensors, find_cuts
 from reptran_compiler.verification.interface import interface_failures
