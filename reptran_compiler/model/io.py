@@ -95,9 +95,10 @@ def _can_refer_into(path: Path) -> bool:
 
 
 def _stamp(place: Path) -> tuple[int, ...]:
-    """What changes with a file's content: which file it is, its size, and when it was written."""
+    """What changes with a file's content: which file it is, its size, and when it was written, which a program may set
+    back, and changed in any way, which none can."""
     status = place.stat()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def read_model(path: str | os.PathLike[str], *, refer_above: int | None = None) -> Source:
